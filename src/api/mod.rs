@@ -1,0 +1,7 @@
+//! The objects that people edit. Types only: what the agent makes of them stands in `desired`.
+
+mod vrf_route_configuration;
+
+pub use vrf_route_configuration::{
+    RouteAction, RouteItem, VrfRouteConfiguration, VrfRouteConfigurationSpec, VrfRouteConfigurationStatus,
+};

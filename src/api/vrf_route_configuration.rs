@@ -1,0 +1,104 @@
+//! `VRFRouteConfiguration`: a VRF to peer with, and the routes that cross that peering.
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Routes that are imported from a VRF into the cluster and exported from the cluster into it.
+///
+/// Several objects may name one VRF; each becomes one route-map entry and one prefix-list per direction.
+/// Numbers are as wide and texts as free here as the API server stores them: an object from before a schema
+/// change must still be read, so that it can be rejected by name.
+#[derive(CustomResource, KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "network.schiff.telekom.de",
+    version = "v1alpha1",
+    kind = "VRFRouteConfiguration",
+    root = "VrfRouteConfiguration",
+    plural = "vrfrouteconfigurations",
+    singular = "vrfrouteconfiguration",
+    shortname = "vrf",
+    status = "VrfRouteConfigurationStatus",
+    derive = "PartialEq",
+    printcolumn(name = "VRF", type_ = "string", json_path = ".spec.vrf"),
+    printcolumn(name = "Sequence", type_ = "integer", json_path = ".spec.seq"),
+    printcolumn(name = "Community", type_ = "string", json_path = ".spec.community"),
+    printcolumn(name = "MTU", type_ = "integer", json_path = ".spec.mtu", priority = 1),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct VrfRouteConfigurationSpec {
+    /// Name of the VRF: 1 to 12 letters, digits, '_', '-' or '.'. It must stand in the operator file.
+    #[schemars(length(min = 1, max = 12), regex(pattern = r"^[A-Za-z0-9_.-]+$"))]
+    pub vrf: String,
+
+    /// Routes of the VRF that the cluster may learn. May be empty; what no item permits is denied.
+    pub import: Vec<RouteItem>,
+
+    /// Routes of the cluster that the VRF may learn. May be empty; what no item permits is denied.
+    pub export: Vec<RouteItem>,
+
+    /// Networks that are announced in place of the routes below them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub aggregate: Vec<String>,
+
+    /// Place among the objects of the same VRF, which must differ: the route-map entry is this number plus 1.
+    #[schemars(range(min = 1, max = 65534))]
+    pub seq: i64,
+
+    /// MTU of the veth pair between the cluster and the VRF, in bytes; the same in all objects of one VRF.
+    #[serde(default = "default_mtu")]
+    #[schemars(range(min = 1280, max = 65535))]
+    pub mtu: i64,
+
+    /// Communities set on exported routes: AA:NN or well-known names, with one blank between them, `additive` at most at the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512), regex(pattern = r"^[A-Za-z0-9:-]+( [A-Za-z0-9:-]+)*$"))]
+    pub community: Option<String>,
+}
+
+/// One line of a prefix-list.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[x_kube(validation = Rule::new("!has(self.ge) || !has(self.le) || self.ge <= self.le").message("ge must not be above le"))]
+pub struct RouteItem {
+    /// IPv4 or IPv6 network, without host bits: `203.0.113.0/24`, `2001:db8::/32`.
+    #[schemars(length(max = 49), regex(pattern = r"^[0-9A-Fa-f:.]+/[0-9]{1,3}$"))]
+    pub cidr: String,
+
+    /// Place in the list; without it, the item's position, counted from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 4294967295_u64))]
+    pub seq: Option<i64>,
+
+    /// Matches longer prefixes, from this length on: above the length of `cidr`, at most 32 (IPv4) or 128 (IPv6).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 128))]
+    pub ge: Option<i64>,
+
+    /// Matches longer prefixes, up to this length: above the length of `cidr`, not below `ge`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 128))]
+    pub le: Option<i64>,
+
+    /// Whether matching routes pass.
+    pub action: RouteAction,
+}
+
+/// Whether matching routes pass.
+#[derive(JsonSchema, Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RouteAction {
+    /// They pass.
+    Permit,
+    /// They do not pass.
+    Deny,
+}
+
+/// What the agents made of the object.
+#[derive(JsonSchema, Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VrfRouteConfigurationStatus {}
+
+fn default_mtu() -> i64 {
+    9000
+}

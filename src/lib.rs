@@ -1,0 +1,16 @@
+//! The node agent `network-operator`.
+//!
+//! ```text
+//!  trigger ──▶ debounce ──▶ reconcile: inputs → desired → plan → stage → apply → verify → report
+//!                                        │        │        │       │        │
+//!                        api, config ────┘   desired   link, frr  frr::files  frr::service, link::netlink
+//! ```
+//!
+//! Pure code and I/O live apart, and arrows go one way: `model` imports nothing of ours; `desired`, the plans and
+//! the renderer import `model`, `api` and `config`; adapters import ports and `model`; only `agent` and `cli`
+//! name adapters.
+
+pub mod api;
+pub mod config;
+pub mod desired;
+pub mod model;
