@@ -1,4 +1,6 @@
 //! `VRFRouteConfiguration`: a VRF to peer with, and the routes that cross that peering.
+#![allow(unreachable_pub, reason = "the derive repeats the visibility in a module of its own")]
+#![allow(clippy::duplicated_attributes, reason = "two printer columns have one type")]
 
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
