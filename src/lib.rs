@@ -13,4 +13,6 @@
 pub mod api;
 pub mod config;
 pub mod desired;
+pub mod frr;
 pub mod model;
+pub mod trigger;

@@ -1,5 +1,7 @@
 //! What the site says once per node: the operator file, typed.
 
+mod load;
 mod operator;
 
+pub use load::ConfigError;
 pub use operator::{OperatorConfig, RefusedVrf, Replacement, VrfConfig};

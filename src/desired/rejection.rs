@@ -24,6 +24,8 @@ pub struct Rejection {
 pub enum RejectionReason {
     /// It is no `VRFRouteConfiguration` that can be read.
     Unreadable,
+    /// Another document has the same name.
+    DuplicateName,
     /// A field holds a value outside of its range or form.
     InvalidValue,
     /// The operator file does not name the VRF.
