@@ -14,5 +14,6 @@ pub mod api;
 pub mod config;
 pub mod desired;
 pub mod frr;
+pub mod link;
 pub mod model;
 pub mod trigger;

@@ -1,0 +1,45 @@
+//! The adapter between links and the kernel, over rtnetlink.
+
+mod apply;
+mod observe;
+
+use rtnetlink::Handle;
+
+use super::{LinkError, LinkOp, ObservedLinks};
+
+/// A netlink socket of the agent's network namespace.
+#[derive(Debug, Clone)]
+pub struct Netlink {
+    handle: Handle,
+}
+
+impl Netlink {
+    /// Opens the socket; its reader runs as a task of the current tokio runtime.
+    ///
+    /// # Errors
+    /// No socket of family AF_NETLINK can be had.
+    pub fn connect() -> Result<Self, LinkError> {
+        let (connection, handle, _) = rtnetlink::new_connection().map_err(LinkError::Connect)?;
+        tokio::spawn(connection);
+        Ok(Self { handle })
+    }
+
+    /// Reads all links, with their IPv4 addresses: two dumps, whatever their number.
+    ///
+    /// # Errors
+    /// A dump that fails, or that the kernel calls interrupted again and again: part of the links is not the links.
+    pub async fn observe(&self) -> Result<ObservedLinks, LinkError> {
+        observe::observe(self.handle.clone()).await
+    }
+
+    /// Carries out operations in order, one message each.
+    ///
+    /// # Errors
+    /// The first operation that the kernel refuses; those behind it are not tried.
+    pub async fn apply(&self, ops: &[LinkOp]) -> Result<(), LinkError> {
+        for op in ops {
+            apply::apply(&self.handle, op).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,176 @@
+//! Reads links: kernel attributes in, our types out.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+
+use futures::StreamExt;
+use rtnetlink::Handle;
+use rtnetlink::packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
+use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
+use rtnetlink::packet_route::link::{
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoVrf, InfoVxlan,
+    LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+};
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
+
+use crate::link::{AddrGenMode, BridgePort, Kind, LinkError, MacAddr, ObservedLink, ObservedLinks};
+
+/// How often a dump that the kernel calls interrupted is begun anew.
+const ATTEMPTS: usize = 10;
+/// The links changed while they were listed (linux/netlink.h).
+const NLM_F_DUMP_INTR: u16 = 0x10;
+
+pub(super) async fn observe(handle: Handle) -> Result<ObservedLinks, LinkError> {
+    for _ in 0..ATTEMPTS {
+        let links = dump(handle.clone(), RouteNetlinkMessage::GetLink(LinkMessage::default())).await?;
+        let mut ask = AddressMessage::default();
+        ask.header.family = AddressFamily::Inet;
+        let addresses = dump(handle.clone(), RouteNetlinkMessage::GetAddress(ask)).await?;
+        let (Some(links), Some(addresses)) = (links, addresses) else { continue };
+        let mut ipv4: BTreeMap<u32, Vec<Ipv4Addr>> = BTreeMap::new();
+        for message in addresses {
+            if let RouteNetlinkMessage::NewAddress(message) = message
+                && let Some(address) = local(&message)
+            {
+                ipv4.entry(message.header.index).or_default().push(address);
+            }
+        }
+        let links = links.into_iter().filter_map(|message| match message {
+            RouteNetlinkMessage::NewLink(message) => link(message, &mut ipv4),
+            _ => None,
+        });
+        return Ok(ObservedLinks::new(links));
+    }
+    Err(LinkError::Unstable(ATTEMPTS))
+}
+
+/// All answers to a dump; `None` where it was interrupted.
+async fn dump(mut handle: Handle, ask: RouteNetlinkMessage) -> Result<Option<Vec<RouteNetlinkMessage>>, LinkError> {
+    let mut request = NetlinkMessage::from(ask);
+    request.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+    let failed = |error: String| LinkError::Observe(error);
+    let mut answers = handle.request(request).map_err(|error| failed(error.to_string()))?;
+    let (mut messages, mut whole) = (Vec::new(), true);
+    while let Some(answer) = answers.next().await {
+        whole &= answer.header.flags & NLM_F_DUMP_INTR == 0;
+        match answer.payload {
+            NetlinkPayload::InnerMessage(message) => messages.push(message),
+            NetlinkPayload::Error(error) if error.code.is_some() => return Err(failed(error.to_string())),
+            _ => {}
+        }
+    }
+    Ok(whole.then_some(messages))
+}
+
+fn local(message: &AddressMessage) -> Option<Ipv4Addr> {
+    // IFA_ADDRESS is the far end on point-to-point links; IFA_LOCAL is ours.
+    message.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Local(IpAddr::V4(address)) => Some(*address),
+        _ => None,
+    })
+}
+
+fn link(message: LinkMessage, ipv4: &mut BTreeMap<u32, Vec<Ipv4Addr>>) -> Option<ObservedLink> {
+    let index = message.header.index;
+    let mut link = ObservedLink {
+        index,
+        name: String::new(),
+        alias: None,
+        mac: None,
+        mtu: 0,
+        up: message.header.flags.contains(LinkFlags::Up),
+        master: None,
+        addr_gen_mode: None,
+        kind: Kind::Other(String::new()),
+        port: None,
+        ipv4: ipv4.remove(&index).unwrap_or_default(),
+    };
+    let (mut infos, mut lower) = (Vec::new(), None);
+    for attribute in message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => link.name = name,
+            LinkAttribute::IfAlias(alias) => link.alias = Some(alias),
+            LinkAttribute::Address(bytes) => link.mac = bytes.try_into().ok().map(MacAddr),
+            LinkAttribute::Mtu(mtu) => link.mtu = mtu,
+            LinkAttribute::Controller(master) => link.master = Some(master).filter(|index| *index != 0),
+            LinkAttribute::Link(index) => lower = Some(index),
+            LinkAttribute::AfSpecUnspec(families) => link.addr_gen_mode = addr_gen_mode(&families),
+            LinkAttribute::LinkInfo(found) => infos = found,
+            _ => {}
+        }
+    }
+    link.kind = kind(&infos, lower);
+    link.port = infos.iter().find_map(|info| match info {
+        LinkInfo::PortData(InfoPortData::BridgePort(port)) => Some(bridge_port(port)),
+        _ => None,
+    });
+    (!link.name.is_empty()).then_some(link)
+}
+
+fn addr_gen_mode(families: &[AfSpecUnspec]) -> Option<AddrGenMode> {
+    let inet6 = families.iter().find_map(|family| match family {
+        AfSpecUnspec::Inet6(attributes) => Some(attributes),
+        _ => None,
+    })?;
+    inet6.iter().find_map(|attribute| match attribute {
+        AfSpecInet6::AddrGenMode(In6AddrGenMode::Eui64) => Some(AddrGenMode::Eui64),
+        AfSpecInet6::AddrGenMode(In6AddrGenMode::None) => Some(AddrGenMode::None),
+        AfSpecInet6::AddrGenMode(_) => Some(AddrGenMode::Other),
+        _ => None,
+    })
+}
+
+fn kind(infos: &[LinkInfo], lower: Option<u32>) -> Kind {
+    let kind = infos.iter().find_map(|info| match info {
+        LinkInfo::Kind(kind) => Some(kind),
+        _ => None,
+    });
+    let data = infos.iter().find_map(|info| match info {
+        LinkInfo::Data(data) => Some(data),
+        _ => None,
+    });
+    match (kind, data) {
+        (Some(InfoKind::Vrf), Some(InfoData::Vrf(vrf))) => Kind::Vrf { table: table(vrf) },
+        (Some(InfoKind::Bridge), _) => Kind::Bridge,
+        (Some(InfoKind::Vxlan), Some(InfoData::Vxlan(vxlan))) => vxlan_kind(vxlan),
+        (Some(InfoKind::Veth), _) => Kind::Veth { peer: lower.filter(|index| *index != 0) },
+        (Some(other), _) => Kind::Other(other.to_string()),
+        (None, _) => Kind::Other(String::new()),
+    }
+}
+
+fn table(vrf: &[InfoVrf]) -> u32 {
+    let table = vrf.iter().find_map(|info| match info {
+        InfoVrf::TableId(table) => Some(*table),
+        _ => None,
+    });
+    table.unwrap_or_default()
+}
+
+fn vxlan_kind(infos: &[InfoVxlan]) -> Kind {
+    let (mut vni, mut local, mut lower, mut port, mut learning) = (0, None, None, 0, true);
+    for info in infos {
+        match info {
+            InfoVxlan::Id(id) => vni = *id,
+            InfoVxlan::Local(address) => local = Some(*address),
+            InfoVxlan::Link(index) => lower = Some(*index),
+            InfoVxlan::Port(number) => port = *number,
+            InfoVxlan::Learning(on) => learning = *on,
+            _ => {}
+        }
+    }
+    Kind::Vxlan { vni, local, lower, port, learning }
+}
+
+fn bridge_port(infos: &[InfoBridgePort]) -> BridgePort {
+    let mut port = BridgePort { learning: true, hairpin: false, neigh_suppress: false };
+    for info in infos {
+        match info {
+            InfoBridgePort::Learning(on) => port.learning = *on,
+            InfoBridgePort::HairpinMode(on) => port.hairpin = *on,
+            InfoBridgePort::NeighSupress(on) => port.neigh_suppress = *on,
+            _ => {}
+        }
+    }
+    port
+}
