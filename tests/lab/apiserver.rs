@@ -1,0 +1,146 @@
+//! A real API server: etcd and kube-apiserver, on loopback or on a bridge of the lab.
+
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::{Bridge, artefact, bridge::HOST};
+
+/// The API server; it ends with this value.
+pub struct ApiServer {
+    folder: tempfile::TempDir,
+    netns: String,
+    etcd: Option<Child>,
+    server: Option<Child>,
+}
+
+fn program(name: &str) -> PathBuf {
+    let assets = std::env::var_os("KUBEBUILDER_ASSETS").map(|folder| PathBuf::from(folder).join(name));
+    if let Some(path) = assets.filter(|path| path.exists()) {
+        return path;
+    }
+    if name == "etcd" { "etcd".into() } else { artefact(&format!("k8s/{name}")) }
+}
+
+impl ApiServer {
+    /// Starts one in the namespace of a bridge, where it is the only one, so that its ports are fixed.
+    pub fn start(bridge: &Bridge) -> Self {
+        let folder = tempfile::Builder::new().prefix("lab-").tempdir_in("/dev/shm").unwrap();
+        fs::write(folder.path().join("tokens.csv"), "admin,admin,admin,system:masters\n").unwrap();
+        let mut server = Self { folder, netns: bridge.netns().to_owned(), etcd: None, server: None };
+        server.run("openssl", &["genrsa", "-out", &server.path("sa.key"), "2048"]);
+        server.start_again();
+        server
+    }
+
+    /// Starts etcd and the server on the data that is there.
+    pub fn start_again(&mut self) {
+        let data = self.path("etcd");
+        self.etcd = Some(self.spawn("etcd", &["--data-dir", &data, "--unsafe-no-fsync", "--log-level", "error"]));
+        let [certs, key, tokens] = [self.path("certs"), self.path("sa.key"), self.path("tokens.csv")];
+        self.server = Some(self.spawn(
+            "kube-apiserver",
+            &[
+                "--etcd-servers=http://127.0.0.1:2379",
+                &format!("--cert-dir={certs}"),
+                &format!("--bind-address={HOST}"),
+                &format!("--advertise-address={HOST}"),
+                "--secure-port=6443",
+                "--service-account-issuer=https://kubernetes.default.svc",
+                &format!("--service-account-key-file={key}"),
+                &format!("--service-account-signing-key-file={key}"),
+                &format!("--token-auth-file={tokens}"),
+                "--authorization-mode=RBAC",
+                "--service-cluster-ip-range=198.18.0.0/24",
+                "--disable-admission-plugins=ServiceAccount",
+                "--endpoint-reconciler-type=none",
+            ],
+        ));
+        fs::write(self.path("kubeconfig"), self.kubeconfig("admin")).unwrap();
+        let begin = Instant::now();
+        while !self.try_kubectl(&["get", "--raw", "/readyz"], "").is_ok_and(|answer| answer == "ok") {
+            assert!(begin.elapsed() < Duration::from_secs(90), "no API server:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+
+    /// Stops both; the data stays.
+    pub fn stop(&mut self) {
+        for mut child in [self.server.take(), self.etcd.take()].into_iter().flatten() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// A client configuration for whoever has the token.
+    pub fn kubeconfig(&self, token: &str) -> String {
+        format!(
+            "apiVersion: v1\nkind: Config\ncurrent-context: lab\nclusters:\n- name: lab\n  cluster: {{server: 'https://{HOST}:6443', insecure-skip-tls-verify: true}}\nusers:\n- name: lab\n  user: {{token: {token}}}\ncontexts:\n- name: lab\n  context: {{cluster: lab, user: lab}}\n"
+        )
+    }
+
+    /// kubectl with a text on its standard input; it must succeed.
+    pub fn kubectl(&self, args: &[&str], input: &str) -> String {
+        self.try_kubectl(args, input).unwrap_or_else(|error| panic!("kubectl {args:?}: {error}"))
+    }
+
+    /// kubectl, with what it said where it fails.
+    pub fn try_kubectl(&self, args: &[&str], input: &str) -> Result<String, String> {
+        let file = self.path(&super::unique("input"));
+        fs::write(&file, input).unwrap();
+        let output = self
+            .command("kubectl")
+            .arg("--kubeconfig")
+            .arg(self.path("kubeconfig"))
+            .arg("--cache-dir")
+            .arg(self.path("kubectl-cache"))
+            .args(args)
+            .stdin(fs::File::open(&file).unwrap())
+            .output()
+            .unwrap();
+        let _ = fs::remove_file(file);
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+    }
+
+    fn log(&self) -> String {
+        ["etcd", "kube-apiserver"]
+            .map(|name| fs::read_to_string(self.path(&format!("{name}.log"))).unwrap_or_default())
+            .concat()
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.folder.path().join(name).to_string_lossy().into_owned()
+    }
+
+    fn command(&self, name: &str) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.netns]).arg(program(name));
+        command
+    }
+
+    fn run(&self, name: &str, args: &[&str]) {
+        let output = Command::new(name).args(args).output().unwrap();
+        assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    fn spawn(&self, name: &str, args: &[&str]) -> Child {
+        let log = fs::File::create(self.path(&format!("{name}.log"))).unwrap();
+        let mut command = self.command(name);
+        command.args(args).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        // SAFETY: one async-signal-safe call between fork and exec.
+        #[allow(unsafe_code)]
+        unsafe {
+            command.pre_exec(|| Ok(nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?));
+        }
+        super::spawn(command).unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+}
+
+impl Drop for ApiServer {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}

@@ -1,0 +1,305 @@
+//! A node: User-Mode Linux on a copy-on-write image, driven over its second console.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use super::{Bridge, artefact, unique};
+
+/// The Debian releases that the lab has nodes of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Image {
+    /// Debian 12, FRR 8.4.4.
+    Bookworm,
+    /// Debian 13, FRR 10.3.
+    Trixie,
+}
+
+impl Image {
+    /// Both of them.
+    pub const ALL: [Self; 2] = [Self::Bookworm, Self::Trixie];
+
+    /// What `show version` begins with.
+    pub fn frr(self) -> &'static str {
+        match self {
+            Self::Bookworm => "8.4.4",
+            Self::Trixie => "10.3",
+        }
+    }
+
+    fn path(self) -> PathBuf {
+        artefact(match self {
+            Self::Bookworm => "images/bookworm.ext4",
+            Self::Trixie => "images/trixie.ext4",
+        })
+    }
+}
+
+/// What a command in a node left behind.
+#[derive(Debug, Clone)]
+pub struct Output {
+    /// Exit status.
+    pub status: i32,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+/// What a node is made of.
+pub struct Builder {
+    name: String,
+    image: Image,
+    memory_mb: u32,
+    files: Vec<(String, Vec<u8>)>,
+    boot: String,
+    nics: Vec<(String, String)>,
+}
+
+/// A running node; it ends with this value.
+pub struct Node {
+    name: String,
+    folder: tempfile::TempDir,
+    child: Child,
+    line: Mutex<File>,
+    waiting: Arc<Mutex<HashMap<u64, Sender<i32>>>>,
+    next: AtomicU64,
+}
+
+const BOOT_LIMIT: Duration = Duration::from_secs(180);
+const COMMAND_LIMIT: Duration = Duration::from_secs(180);
+
+impl Builder {
+    /// Memory in MB.
+    pub fn memory_mb(mut self, mb: u32) -> Self {
+        self.memory_mb = mb;
+        self
+    }
+
+    /// A file that is there before FRR starts.
+    pub fn file(mut self, path: &str, content: impl AsRef<[u8]>) -> Self {
+        self.files.push((path.to_owned(), content.as_ref().to_vec()));
+        self
+    }
+
+    /// Shell commands that run before FRR starts.
+    pub fn boot_script(mut self, script: &str) -> Self {
+        self.boot.push_str(script);
+        self.boot.push('\n');
+        self
+    }
+
+    /// The next `vecN`, on a bridge.
+    pub fn nic(mut self, bridge: &Bridge) -> Self {
+        self.nics.push((bridge.netns().to_owned(), bridge.tap()));
+        self
+    }
+
+    /// Boots, and waits until commands are taken.
+    pub fn boot(self) -> Node {
+        let folder = tempfile::Builder::new().prefix("lab-").tempdir_in("/dev/shm").expect("a folder in /dev/shm");
+        let share = folder.path().join("share");
+        for (path, content) in &self.files {
+            let file = share.join("files").join(path.trim_start_matches('/'));
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, content).unwrap();
+        }
+        fs::create_dir_all(&share).unwrap();
+        if !self.boot.is_empty() {
+            fs::write(share.join("boot.sh"), &self.boot).unwrap();
+        }
+        let (to_node, from_us) = pipe();
+        let (from_node, to_us) = pipe();
+        let child = super::spawn(self.command(folder.path(), &share, &to_node, &to_us)).expect("start linux.uml");
+        drop((to_node, to_us));
+        let waiting: Arc<Mutex<HashMap<u64, Sender<i32>>>> = Arc::default();
+        let (ready, is_ready) = channel();
+        let table = waiting.clone();
+        std::thread::spawn(move || listen(from_node, &table, &ready));
+        let node = Node { name: self.name, folder, child, line: Mutex::new(from_us), waiting, next: AtomicU64::new(0) };
+        if is_ready.recv_timeout(BOOT_LIMIT).is_err() {
+            panic!("node {} did not boot:\n{}", node.name, node.console());
+        }
+        node
+    }
+
+    fn command(&self, folder: &Path, share: &Path, input: &File, output: &File) -> Command {
+        let (input, output) = (input.as_raw_fd(), output.as_raw_fd());
+        let binaries = env!("CARGO_BIN_EXE_network-operator");
+        let binaries = Path::new(binaries).parent().unwrap();
+        let mut command = match self.nics.first() {
+            Some((netns, _)) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", netns, "linux.uml"]);
+                command
+            }
+            None => Command::new("linux.uml"),
+        };
+        let id: String = unique("").bytes().chain(self.name.bytes()).map(|byte| format!("{byte:02x}")).collect();
+        command
+            .arg(format!("mem={}M", self.memory_mb))
+            .arg(format!("ubd0={},{}", folder.join("cow").display(), self.image.path().display()))
+            .args(["root=/dev/ubda", "rw", "quiet", "con=null", "con0=null,fd:1", "systemd.show_status=0"])
+            .arg(format!("con1=fd:{input},fd:{output}"))
+            .arg(format!("systemd.machine_id={:0<32.32}", format!("{id}0123456789abcdef0123456789abcdef")))
+            .arg(format!("lab.hostname={}", self.name))
+            .arg(format!("lab.share={}", share.display()))
+            .arg(format!("lab.bin={}", binaries.display()))
+            .arg(format!("uml_dir={}", folder.display()));
+        for (index, (_, tap)) in self.nics.iter().enumerate() {
+            command.arg(format!("vec{index}:transport=tap,ifname={tap},depth=64,gro=1"));
+        }
+        let console = File::create(folder.join("console")).unwrap();
+        command.env("TMPDIR", folder).stdin(Stdio::null()).stdout(console.try_clone().unwrap()).stderr(console);
+        command.process_group(0);
+        let parent = nix::unistd::getpid();
+        // SAFETY: only async-signal-safe calls between fork and exec.
+        #[allow(unsafe_code)]
+        unsafe {
+            command.pre_exec(move || {
+                nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
+                for fd in [input, output] {
+                    let fd = std::os::fd::BorrowedFd::borrow_raw(fd);
+                    nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty()))?;
+                }
+                // The runner may have died before the signal was asked for.
+                if nix::unistd::getppid() != parent { Err(std::io::ErrorKind::Interrupted.into()) } else { Ok(()) }
+            });
+        }
+        command
+    }
+}
+
+fn pipe() -> (File, File) {
+    let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
+    (read.into(), write.into())
+}
+
+/// Hands the node's answers to those who wait for them.
+fn listen(from_node: File, waiting: &Mutex<HashMap<u64, Sender<i32>>>, ready: &Sender<()>) {
+    for line in BufReader::new(from_node).split(b'\n').map_while(Result::ok) {
+        let line = String::from_utf8_lossy(&line);
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words.as_slice() {
+            [.., "LAB", "READY"] => drop(ready.send(())),
+            ["DONE", id, status] => {
+                let sender = id.parse().ok().and_then(|id: u64| waiting.lock().unwrap().remove(&id));
+                if let Some(sender) = sender {
+                    let _ = sender.send(status.parse().unwrap_or(-1));
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Node {
+    /// Begins a node of a name and image.
+    pub fn builder(name: &str, image: Image) -> Builder {
+        Builder { name: name.into(), image, memory_mb: 512, files: vec![], boot: String::new(), nics: vec![] }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What it printed while booting and since.
+    pub fn console(&self) -> String {
+        fs::read(self.folder.path().join("console"))
+            .map(|text| String::from_utf8_lossy(&text).into_owned())
+            .unwrap_or_default()
+    }
+
+    /// Begins a command and gives what its end is told on.
+    fn start(&self, command: &str) -> (u64, Receiver<i32>) {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        fs::write(self.share(&format!("cmd.{id}")), command).unwrap();
+        let (sender, receiver) = channel();
+        self.waiting.lock().unwrap().insert(id, sender);
+        self.line.lock().unwrap().write_all(format!("{id}\n").as_bytes()).expect("the node listens");
+        (id, receiver)
+    }
+
+    /// Runs a shell command.
+    pub fn run(&self, command: &str) -> Output {
+        let (id, end) = self.start(command);
+        let Ok(status) = end.recv_timeout(COMMAND_LIMIT) else {
+            panic!("node {}: no answer to `{command}`; console:\n{}", self.name, self.console());
+        };
+        let read = |name: &str| {
+            let path = self.share(&format!("{name}.{id}"));
+            let text = String::from_utf8_lossy(&fs::read(&path).unwrap_or_default()).into_owned();
+            let _ = fs::remove_file(path);
+            text
+        };
+        let _ = fs::remove_file(self.share(&format!("cmd.{id}")));
+        Output { status, stdout: read("out"), stderr: read("err") }
+    }
+
+    /// Runs a shell command that must succeed, and gives its standard output.
+    pub fn ok(&self, command: &str) -> String {
+        let output = self.run(command);
+        let Output { status, stdout, stderr } = &output;
+        assert!(*status == 0, "node {}: `{command}` ended with {status}:\n{stdout}\n{stderr}", self.name);
+        output.stdout
+    }
+
+    /// Runs a command that prints JSON.
+    pub fn json(&self, command: &str) -> serde_json::Value {
+        let text = self.ok(command);
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("`{command}`: {error}:\n{text}"))
+    }
+
+    /// Asks FRR.
+    pub fn vtysh(&self, command: &str) -> String {
+        self.ok(&format!("vtysh -c '{command}'"))
+    }
+
+    /// Writes a file.
+    pub fn write(&self, path: &str, content: impl AsRef<[u8]>) {
+        let name = unique("f");
+        fs::write(self.share(&name), content).unwrap();
+        self.ok(&format!("mkdir -p \"$(dirname {path})\" && cp /lab/{name} {path}.lab && mv {path}.lab {path}"));
+        fs::remove_file(self.share(&name)).unwrap();
+    }
+
+    /// Reads a file.
+    pub fn read(&self, path: &str) -> String {
+        self.ok(&format!("cat {path}"))
+    }
+
+    /// Asks again until the answer is Ok; says what was last seen where it never is.
+    pub fn wait<T>(&self, what: &str, limit: Duration, mut ask: impl FnMut(&Self) -> Result<T, String>) -> T {
+        let begin = Instant::now();
+        loop {
+            match ask(self) {
+                Ok(answer) => return answer,
+                Err(seen) if begin.elapsed() > limit => {
+                    panic!("node {}: {what}: not within {limit:?}; last seen: {seen}", self.name)
+                }
+                Err(_) => std::thread::sleep(Duration::from_millis(200)),
+            }
+        }
+    }
+
+    fn share(&self, name: &str) -> PathBuf {
+        self.folder.path().join("share").join(name)
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let group = nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).unwrap());
+        let _ = nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL);
+        let _ = self.child.wait();
+    }
+}

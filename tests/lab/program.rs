@@ -1,0 +1,61 @@
+//! One test under a kernel with VRFs: the test executable runs itself again, under User-Mode Linux on the host's root.
+
+use std::fs;
+use std::process::{Command, Stdio};
+
+const MARKER: &str = "NETWORK_OPERATOR_UNDER_UML";
+
+/// Runs the test of that name again under User-Mode Linux, and fails as it fails there. Gives `false` where it runs there
+/// already, so that the test goes on.
+pub fn under_uml(test: &str) -> bool {
+    if std::env::var_os(MARKER).is_some() {
+        return false;
+    }
+    let folder = tempfile::Builder::new().prefix("lab-").tempdir_in("/dev/shm").unwrap();
+    let (init, result) = (folder.path().join("init.sh"), folder.path().join("result"));
+    let executable = std::env::current_exe().unwrap();
+    // hostfs has the host's root: everything but the result is written to a tmpfs of the guest's own.
+    let script = format!(
+        "#!/bin/sh\nmount -t proc none /proc; mount -t sysfs none /sys; mount -t tmpfs none /run\n\
+         mount -t hostfs none /mnt -o {folder}\n\
+         mount -t tmpfs none /tmp; ip link set lo up\n\
+         for m in vrf vxlan bridge veth dummy; do modprobe $m; done\n\
+         export {MARKER}=1 PATH={path} HOME=/tmp RUST_BACKTRACE=0\n\
+         '{executable}' --exact '{test}' --nocapture --test-threads 1 >/mnt/output 2>&1\n\
+         echo $? >/mnt/result; sync; echo o >/proc/sysrq-trigger; sleep 9\n",
+        folder = folder.path().display(),
+        path = std::env::var("PATH").unwrap_or_default(),
+        executable = executable.display(),
+    );
+    fs::write(&init, script).unwrap();
+    Command::new("chmod").arg("755").arg(&init).status().unwrap();
+    // The guest sees the script where the host has it: /dev/shm is a folder on the host's root there.
+    let output = Command::new("linux.uml")
+        .args([
+            "mem=512M",
+            "root=/dev/root",
+            "rootfstype=hostfs",
+            "rootflags=/",
+            "rw",
+            "con=null",
+            "con0=null,fd:1",
+            "quiet",
+        ])
+        .arg(format!("init={}", init.display()))
+        .arg(format!("uml_dir={}", folder.path().display()))
+        .env("TMPDIR", folder.path())
+        .stdin(Stdio::null())
+        .output()
+        .expect("linux.uml is installed: run `tests/lab/setup.sh` as root");
+    let said = fs::read(folder.path().join("output")).unwrap_or_default();
+    let status = fs::read_to_string(result).unwrap_or_default();
+    assert!(
+        status.trim() == "0",
+        "{test} failed under User-Mode Linux (status {:?}):\n{}\n{}",
+        status.trim(),
+        String::from_utf8_lossy(&said),
+        String::from_utf8_lossy(&output.stdout)
+    );
+    print!("{}", String::from_utf8_lossy(&said));
+    true
+}
