@@ -11,16 +11,16 @@ pub fn under_uml(test: &str) -> bool {
     if std::env::var_os(MARKER).is_some() {
         return false;
     }
-    let folder = tempfile::Builder::new().prefix("lab-").tempdir_in("/dev/shm").unwrap();
+    let folder = tempfile::Builder::new().prefix("lab-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let (init, result) = (folder.path().join("init.sh"), folder.path().join("result"));
     let executable = std::env::current_exe().unwrap();
     // hostfs has the host's root: everything but the result is written to a tmpfs of the guest's own.
     let script = format!(
         "#!/bin/sh\nmount -t proc none /proc; mount -t sysfs none /sys; mount -t tmpfs none /run\n\
          mount -t hostfs none /mnt -o {folder}\n\
-         mount -t tmpfs none /tmp; ip link set lo up\n\
+         ip link set lo up\n\
          for m in vrf vxlan bridge veth dummy; do modprobe $m; done\n\
-         export {MARKER}=1 PATH={path} HOME=/tmp RUST_BACKTRACE=0\n\
+         export {MARKER}=1 PATH={path} HOME=/run TMPDIR=/run RUST_BACKTRACE=0\n\
          '{executable}' --exact '{test}' --nocapture --test-threads 1 >/mnt/output 2>&1\n\
          echo $? >/mnt/result; sync; echo o >/proc/sysrq-trigger; sleep 9\n",
         folder = folder.path().display(),
@@ -29,7 +29,6 @@ pub fn under_uml(test: &str) -> bool {
     );
     fs::write(&init, script).unwrap();
     Command::new("chmod").arg("755").arg(&init).status().unwrap();
-    // The guest sees the script where the host has it: /dev/shm is a folder on the host's root there.
     let output = Command::new("linux.uml")
         .args([
             "mem=512M",

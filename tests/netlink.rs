@@ -1,0 +1,223 @@
+//! The link plan on a real kernel with VRFs: every attribute of the contract as `ip -d -j link` shows it, every wrong state repaired.
+
+mod lab;
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+use network_operator::link::netlink::Netlink;
+use network_operator::link::{DesiredLinks, LinkPlan, VrfLinks, plan};
+use network_operator::model::RouteTables;
+use serde_json::Value;
+
+const UNDERLAY: &str = "ip link add dum.underlay mtu 9100 type dummy; ip addr add 192.0.2.129/32 dev dum.underlay; ip link set dum.underlay up";
+
+fn sh(command: &str) -> String {
+    let output = Command::new("sh").args(["-ec", command]).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "`{command}`: {}{}", text(&output.stdout), text(&output.stderr));
+    text(&output.stdout)
+}
+
+fn link(name: &str) -> Value {
+    let show = |what: &str| serde_json::from_str::<Value>(&sh(&format!("ip -d -j {what} show dev {name}"))).unwrap()[0].clone();
+    let mut link = show("link");
+    link["addr_info"] = show("addr")["addr_info"].clone();
+    link
+}
+
+struct Rig {
+    runtime: tokio::runtime::Runtime,
+    netlink: Netlink,
+}
+
+impl Rig {
+    fn new() -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let netlink = runtime.block_on(async { Netlink::connect().unwrap() });
+        Self { runtime, netlink }
+    }
+
+    fn plan(&self, vrfs: &[(&str, i64, i64)]) -> LinkPlan {
+        let seen = self.runtime.block_on(self.netlink.observe()).unwrap();
+        let links = |vni: i64, mtu: i64| VrfLinks { vni: vni.try_into().unwrap(), mtu: mtu.try_into().unwrap() };
+        let want = DesiredLinks {
+            vrfs: vrfs.iter().map(|(name, vni, mtu)| (name.parse().unwrap(), links(*vni, *mtu))).collect(),
+            known: ["a", "b"].map(|name| name.parse().unwrap()).into(),
+            frozen: BTreeSet::new(),
+            tables: RouteTables::new(50.try_into().unwrap(), 252.try_into().unwrap()).unwrap(),
+            underlay: seen.underlay(&"dum.underlay".parse().unwrap()).unwrap(),
+        };
+        plan(&want, &seen)
+    }
+
+    fn run(&self, vrfs: &[(&str, i64, i64)]) -> LinkPlan {
+        let plan = self.plan(vrfs);
+        let ops: Vec<_> = plan.ops().cloned().collect();
+        self.runtime.block_on(self.netlink.apply(&ops)).unwrap_or_else(|error| panic!("{error}\n{plan:?}"));
+        let again = self.plan(vrfs);
+        assert!(again.is_empty() && again.problems.is_empty(), "planned again: {again:?}");
+        plan
+    }
+}
+
+#[test]
+fn every_attribute_of_the_contract_is_there_and_every_wrong_one_is_repaired() {
+    if lab::under_uml("every_attribute_of_the_contract_is_there_and_every_wrong_one_is_repaired") {
+        return;
+    }
+    sh(UNDERLAY);
+    sh(
+        "ip link add vr-mine type vrf table 50; ip link set vr-mine up; ip link add br.foreign type dummy; ip link add vr.other type vrf table 51",
+    );
+    let foreign = || ["vr-mine", "br.foreign", "vr.other"].map(|name| sh(&format!("ip -d -j link show dev {name}")));
+    let untouched = foreign();
+    let rig = Rig::new();
+    let both = [("a", 100, 9000), ("b", 101, 1500)];
+    assert_eq!(rig.plan(&both).create.len(), 2 * 9);
+    rig.run(&both);
+    attributes();
+    for wrong in [
+        "ip link del vx.a",
+        "ip link del vd.a",
+        "ip link del br.a",
+        "ip link del vr.a",
+        "ip link set vx.a down",
+        "ip link set dv.a down",
+        "ip link set vx.a nomaster",
+        "ip link set br.a nomaster",
+        "ip link set vd.a nomaster",
+        "ip link set dv.a master vr.a",
+        "ip link set br.a mtu 1400; ip link set vx.a mtu 1400",
+        "ip link set vd.a mtu 1400",
+        "ip link set dv.a mtu 1400",
+        "ip link set br.a address 02:00:00:00:00:99",
+        "ip link set vx.a address 02:00:00:00:00:99",
+        "ip link set vx.a type bridge_slave learning on hairpin off neigh_suppress on",
+        "ip link set br.a down; ip link set br.a addrgenmode eui64; ip link set br.a up",
+        "ip link set dv.a down; ip link set dv.a addrgenmode none; ip link set dv.a up",
+        "ip link set vr.a alias ''; ip link set vx.a alias ''",
+        "ip link del vx.a; ip link add vx.a type vxlan id 999 local 192.0.2.129 dev dum.underlay dstport 4789",
+        "ip link del vx.a; ip link add vx.a type vxlan id 100 dstport 4789",
+        "ip link del vx.a; ip link add vx.a type vxlan id 100 local 192.0.2.129 dev dum.underlay dstport 4789",
+        "ip link del vr.a; ip link add vr.a type vrf table 1000",
+        "ip link del vr.a; ip link add vr.a type vrf table 50",
+        "ip link del vd.a; ip link add vd.a type veth peer name elsewhere; ip link set elsewhere alias x; ip link add dv.a type veth peer name nowhere",
+        "ip link set vx.a down; ip link set vx.a name spare; ip link set spare alias x; ip link del spare",
+    ] {
+        sh(wrong);
+        let plan = rig.run(&both);
+        assert!(!plan.is_empty(), "nothing seen of: {wrong}");
+        attributes();
+    }
+    // Two VRFs swap their VNIs, then one goes and the other takes over its VNI.
+    rig.run(&[("a", 101, 9000), ("b", 100, 1500)]);
+    rig.run(&[("b", 101, 1500)]);
+    rig.run(&[]);
+    assert_eq!(sh("ip -o link | grep -E ' (vr|br|vx|vd|dv)\\.[ab][:@]' || true"), "");
+    assert_eq!(foreign(), untouched);
+}
+
+fn attributes() {
+    for (vrf, vni, mtu) in [("a", 100, 9000), ("b", 101, 1500)] {
+        let [vr, br, vx, vd, dv] = ["vr", "br", "vx", "vd", "dv"].map(|prefix| link(&format!("{prefix}.{vrf}")));
+        for one in [&vr, &br, &vx, &vd, &dv] {
+            assert_eq!(one["ifalias"], "network-operator", "{one}");
+            assert!(one["flags"].as_array().unwrap().contains(&"UP".into()), "{one}");
+        }
+        assert_eq!(vr["linkinfo"]["info_kind"], "vrf");
+        let table = vr["linkinfo"]["info_data"]["table"].as_u64().unwrap();
+        assert!((52..=252).contains(&table), "{vr}");
+        assert_eq!((&br["linkinfo"]["info_kind"], &br["master"]), (&"bridge".into(), &format!("vr.{vrf}").into()));
+        let info = &vx["linkinfo"]["info_data"];
+        assert_eq!(
+            (&info["id"], &info["local"], &info["link"]),
+            (&vni.into(), &"192.0.2.129".into(), &"dum.underlay".into())
+        );
+        assert_eq!((&info["port"], &info["learning"]), (&4789.into(), &false.into()));
+        assert_eq!(vx["master"], format!("br.{vrf}"));
+        let port = &vx["linkinfo"]["info_slave_data"];
+        assert_eq!(
+            (&port["learning"], &port["hairpin"], &port["neigh_suppress"]),
+            (&false.into(), &true.into(), &false.into())
+        );
+        for one in [&br, &vx] {
+            assert_eq!(one["address"], "02:54:c0:00:02:81");
+            assert_eq!((&one["mtu"], &one["inet6_addr_gen_mode"]), (&9000.into(), &"none".into()));
+            assert_eq!(one["addr_info"].as_array().unwrap().len(), 0, "{one}");
+        }
+        assert_eq!((&vd["master"], &dv["master"]), (&format!("vr.{vrf}").into(), &Value::Null));
+        assert_eq!((&vd["link"], &dv["link"]), (&format!("dv.{vrf}").into(), &format!("vd.{vrf}").into()));
+        for one in [&vd, &dv] {
+            assert_eq!((&one["mtu"], &one["inet6_addr_gen_mode"]), (&mtu.into(), &"eui64".into()));
+            let mac = one["address"].as_str().unwrap();
+            let bytes: Vec<u8> = mac.split(':').map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect();
+            let group = |index: usize, high: u8, low: u8| (index, u16::from(high) << 8 | u16::from(low));
+            let mut segments = [0xfe80u16, 0, 0, 0, 0, 0, 0, 0];
+            for (index, value) in [
+                group(4, bytes[0] ^ 2, bytes[1]),
+                group(5, bytes[2], 0xff),
+                group(6, 0xfe, bytes[3]),
+                group(7, bytes[4], bytes[5]),
+            ] {
+                segments[index] = value;
+            }
+            let expected = std::net::Ipv6Addr::from(segments).to_string();
+            assert_eq!(one["addr_info"][0]["local"], expected, "{one}");
+        }
+    }
+}
+
+#[test]
+fn a_vxlan_is_as_large_as_its_underlay_leaves() {
+    if lab::under_uml("a_vxlan_is_as_large_as_its_underlay_leaves") {
+        return;
+    }
+    sh(UNDERLAY);
+    sh("ip link set dum.underlay mtu 1600");
+    Rig::new().run(&[("a", 100, 9000)]);
+    assert_eq!((link("vx.a")["mtu"].clone(), link("br.a")["mtu"].clone()), (1550.into(), 1550.into()));
+}
+
+#[test]
+fn an_underlay_without_or_with_two_addresses_is_named_with_what_it_has() {
+    if lab::under_uml("an_underlay_without_or_with_two_addresses_is_named_with_what_it_has") {
+        return;
+    }
+    let rig = Rig::new();
+    let name = "dum.underlay".parse().unwrap();
+    let error = || rig.runtime.block_on(rig.netlink.observe()).unwrap().underlay(&name).unwrap_err().to_string();
+    assert!(error().contains("is not there"), "{}", error());
+    sh("ip link add dum.underlay type dummy");
+    assert!(error().contains("no IPv4 address") && error().contains("exactly one"), "{}", error());
+    sh("ip addr add 192.0.2.129/32 dev dum.underlay; ip addr add 192.0.2.130/32 dev dum.underlay");
+    assert!(error().contains("192.0.2.129 and 192.0.2.130"), "{}", error());
+}
+
+#[test]
+fn two_hundred_vrfs_are_planned_applied_and_removed() {
+    if lab::under_uml("two_hundred_vrfs_are_planned_applied_and_removed") {
+        return;
+    }
+    sh(UNDERLAY);
+    let names: Vec<String> = (0..200).map(|number| format!("v{number}")).collect();
+    let vrfs: Vec<(&str, i64, i64)> = names.iter().zip(1000..).map(|(name, vni)| (name.as_str(), vni, 9000)).collect();
+    let rig = Rig::new();
+    rig.run(&vrfs);
+    assert_eq!(sh("ip -o link | grep -cE ' (vr|br|vx|vd|dv)\\.v'").trim(), "1000");
+    rig.run(&[]);
+    assert_eq!(sh("ip -o link | grep -cE ' (vr|br|vx|vd|dv)\\.v' || true").trim(), "0");
+}
+
+#[test]
+fn without_cap_net_admin_the_error_says_so() {
+    if lab::under_uml("without_cap_net_admin_the_error_says_so") {
+        return;
+    }
+    sh(UNDERLAY);
+    let rig = Rig::new();
+    let plan = rig.plan(&[("a", 100, 9000)]);
+    nix::unistd::setresuid(65534.into(), 65534.into(), 65534.into()).unwrap();
+    let error = rig.runtime.block_on(rig.netlink.apply(&plan.create)).unwrap_err().to_string();
+    assert!(error.contains("CAP_NET_ADMIN") && error.contains("create vrf vr.a"), "{error}");
+}
