@@ -1,4 +1,11 @@
 //! The lab itself: if these fail, no other lab test means anything.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that fails must stop"
+)]
 
 mod lab;
 

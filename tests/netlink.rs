@@ -1,4 +1,11 @@
 //! The link plan on a real kernel with VRFs: every attribute of the contract as `ip -d -j link` shows it, every wrong state repaired.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that fails must stop"
+)]
 
 mod lab;
 
@@ -20,7 +27,9 @@ fn sh(command: &str) -> String {
 }
 
 fn link(name: &str) -> Value {
-    let show = |what: &str| serde_json::from_str::<Value>(&sh(&format!("ip -d -j {what} show dev {name}"))).unwrap()[0].clone();
+    let show = |what: &str| {
+        serde_json::from_str::<Value>(&sh(&format!("ip -d -j {what} show dev {name}"))).unwrap()[0].clone()
+    };
     let mut link = show("link");
     link["addr_info"] = show("addr")["addr_info"].clone();
     link

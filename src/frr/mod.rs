@@ -1,5 +1,8 @@
-//! FRR's configuration text and FRR's processes: hints and rendering are pure, files, vty and service are adapters.
+//! FRR's configuration text and FRR's processes: template and rendering are pure; files, vty and service are adapters.
 
+pub mod files;
 pub mod render;
 mod section;
+pub mod service;
 pub mod template;
+pub mod vty;

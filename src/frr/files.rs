@@ -1,0 +1,197 @@
+//! frr.conf and its template on disk: read, and replaced in one step or not at all.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, fchown};
+use std::path::{Path, PathBuf};
+
+/// The two files.
+#[derive(Debug, Clone)]
+pub struct FrrFiles {
+    conf: PathBuf,
+    template: PathBuf,
+}
+
+/// A file that could not be read or replaced; what was there before is still there.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// Reading failed.
+    #[error("read {path}")]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// Writing the new file beside the old one, or renaming it, failed.
+    #[error(
+        "replace {path}: the folder must be writable, because the new file is written beside the old one and renamed"
+    )]
+    Replace {
+        /// Which file.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// There is neither a template nor a configuration to make it of.
+    #[error("neither {template} nor {conf} is there: write the node's FRR configuration, with hints, to {template}")]
+    NoTemplate {
+        /// Where the template belongs.
+        template: PathBuf,
+        /// What it is made of otherwise.
+        conf: PathBuf,
+    },
+}
+
+impl FrrFiles {
+    /// Names the configuration; the template stands beside it as `<name>.tpl`.
+    pub fn new(conf: impl Into<PathBuf>) -> Self {
+        let conf = conf.into();
+        let mut template = conf.clone().into_os_string();
+        template.push(".tpl");
+        Self { conf, template: template.into() }
+    }
+
+    /// Path of the configuration.
+    pub fn conf(&self) -> &Path {
+        &self.conf
+    }
+
+    /// Path of the template.
+    pub fn template(&self) -> &Path {
+        &self.template
+    }
+
+    /// The configuration as it is; `None` where there is none yet.
+    ///
+    /// # Errors
+    /// It is there and cannot be read.
+    pub fn read_conf(&self) -> Result<Option<String>, FileError> {
+        read(&self.conf)
+    }
+
+    /// The template, or what it would be made of: frr.conf. Writes nothing.
+    ///
+    /// # Errors
+    /// Neither can be read.
+    pub fn read_template(&self) -> Result<String, FileError> {
+        match read(&self.template)? {
+            Some(text) => Ok(text),
+            None => self
+                .read_conf()?
+                .ok_or_else(|| FileError::NoTemplate { template: self.template.clone(), conf: self.conf.clone() }),
+        }
+    }
+
+    /// Makes the template of frr.conf, at first start only: one that is there is never written.
+    ///
+    /// # Errors
+    /// There is nothing to make it of, or it cannot be written.
+    pub fn ensure_template(&self) -> Result<bool, FileError> {
+        if read(&self.template)?.is_some() {
+            return Ok(false);
+        }
+        let text = self.read_template()?;
+        let like = fs::metadata(&self.conf).ok();
+        replace(&self.template, &text, like.as_ref(), Existing::Keep)?;
+        Ok(true)
+    }
+
+    /// Replaces the configuration by another text, with owner, group and mode of the old one.
+    ///
+    /// # Errors
+    /// The old one stands then.
+    pub fn write_conf(&self, text: &str) -> Result<(), FileError> {
+        let like = fs::metadata(&self.conf).or_else(|_| fs::metadata(&self.template)).ok();
+        replace(&self.conf, text, like.as_ref(), Existing::Replace)
+    }
+}
+
+/// What becomes of a file that is there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Existing {
+    Replace,
+    Keep,
+}
+
+fn read(path: &Path) -> Result<Option<String>, FileError> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(FileError::Read { path: path.to_owned(), source }),
+    }
+}
+
+fn replace(path: &Path, text: &str, like: Option<&fs::Metadata>, existing: Existing) -> Result<(), FileError> {
+    let replaced = try_replace(path, text, like, existing);
+    replaced.map_err(|source| FileError::Replace { path: path.to_owned(), source })
+}
+
+/// Write, fsync, rename, fsync of the folder: after a crash the file is the old one or the new one.
+fn try_replace(path: &Path, text: &str, like: Option<&fs::Metadata>, existing: Existing) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut new = tempfile::Builder::new().prefix(".network-operator-").tempfile_in(folder)?;
+    new.write_all(text.as_bytes())?;
+    if let Some(like) = like {
+        let ours = new.as_file().metadata()?;
+        if (ours.uid(), ours.gid()) != (like.uid(), like.gid()) {
+            fchown(new.as_file(), Some(like.uid()), Some(like.gid()))?;
+        }
+        new.as_file().set_permissions(like.permissions())?;
+    }
+    new.as_file().sync_all()?;
+    match existing {
+        Existing::Replace => drop(new.persist(path)?),
+        Existing::Keep => drop(new.persist_noclobber(path)?),
+    }
+    File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn files() -> (tempfile::TempDir, FrrFiles) {
+        let folder = tempfile::tempdir().unwrap();
+        let files = FrrFiles::new(folder.path().join("frr.conf"));
+        (folder, files)
+    }
+
+    #[test]
+    fn the_template_is_made_once_and_never_overwritten() {
+        let (_folder, files) = files();
+        fs::write(files.conf(), "first\n").unwrap();
+        assert!(files.ensure_template().unwrap());
+        fs::write(files.conf(), "second\n").unwrap();
+        assert!(!files.ensure_template().unwrap());
+        assert_eq!(files.read_template().unwrap(), "first\n");
+    }
+
+    #[test]
+    fn without_template_and_configuration_the_error_says_what_to_write() {
+        let (_folder, files) = files();
+        assert!(files.ensure_template().unwrap_err().to_string().contains("frr.conf.tpl"));
+    }
+
+    #[test]
+    fn mode_and_owner_are_those_of_the_old_file_and_nothing_is_left_beside_it() {
+        let (folder, files) = files();
+        fs::write(files.conf(), "old\n").unwrap();
+        fs::set_permissions(files.conf(), fs::Permissions::from_mode(0o640)).unwrap();
+        let before = fs::metadata(files.conf()).unwrap();
+        files.write_conf("new\n").unwrap();
+        let after = fs::metadata(files.conf()).unwrap();
+        assert_eq!((after.mode(), after.uid(), after.gid()), (before.mode(), before.uid(), before.gid()));
+        assert_eq!(files.read_conf().unwrap().as_deref(), Some("new\n"));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_written_leaves_the_old_text() {
+        let files = FrrFiles::new("/proc/self/frr.conf");
+        assert!(matches!(files.write_conf("x"), Err(FileError::Replace { .. })));
+    }
+}

@@ -1,0 +1,183 @@
+//! FRR's daemons over their vty sockets: what `vtysh` does, without a process.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+
+/// How long one answer may take.
+const LIMIT: Duration = Duration::from_secs(30);
+/// `CMD_SUCCESS` of FRR's lib/command.h.
+const SUCCESS: u8 = 0;
+
+/// The sockets under `/run/frr`.
+#[derive(Debug, Clone)]
+pub struct Vty {
+    folder: PathBuf,
+}
+
+/// A daemon that did not answer, or not as it should.
+#[derive(Debug, thiserror::Error)]
+pub enum VtyError {
+    /// No connection.
+    #[error("ask {daemon} over {path}: is frr.service running, and is its runtime folder mounted here?")]
+    Io {
+        /// The daemon.
+        daemon: String,
+        /// Its socket.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// No answer in time.
+    #[error("{daemon} did not answer `{command}` within {}s", LIMIT.as_secs())]
+    Slow {
+        /// The daemon.
+        daemon: String,
+        /// What was asked.
+        command: String,
+    },
+    /// The daemon does not take the command.
+    #[error("{daemon} refused `{command}`: {answer}")]
+    Refused {
+        /// The daemon.
+        daemon: String,
+        /// What was asked.
+        command: String,
+        /// Its words.
+        answer: String,
+    },
+}
+
+/// One session with a daemon.
+#[derive(Debug)]
+pub struct VtySession {
+    daemon: String,
+    path: PathBuf,
+    stream: UnixStream,
+}
+
+impl Default for Vty {
+    fn default() -> Self {
+        Self { folder: PathBuf::from("/run/frr") }
+    }
+}
+
+impl Vty {
+    /// Sockets in another folder.
+    pub fn new(folder: impl Into<PathBuf>) -> Self {
+        Self { folder: folder.into() }
+    }
+
+    /// Opens a session, in enable mode.
+    ///
+    /// # Errors
+    /// The daemon does not run, or does not answer.
+    pub async fn session(&self, daemon: &str) -> Result<VtySession, VtyError> {
+        let path = self.folder.join(format!("{daemon}.vty"));
+        let stream = UnixStream::connect(&path).await;
+        let stream = stream.map_err(|source| VtyError::Io { daemon: daemon.to_owned(), path: path.clone(), source })?;
+        let mut session = VtySession { daemon: daemon.to_owned(), path, stream };
+        session.ask("enable").await?;
+        Ok(session)
+    }
+
+    /// Asks one question.
+    ///
+    /// # Errors
+    /// As [`Vty::session`], or the daemon refuses the command.
+    pub async fn ask(&self, daemon: &str, command: &str) -> Result<String, VtyError> {
+        self.session(daemon).await?.ask(command).await
+    }
+
+    /// The folder of the sockets.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+}
+
+impl VtySession {
+    /// Sends a command and gives the answer.
+    ///
+    /// # Errors
+    /// The daemon is gone, too slow, or refuses the command.
+    pub async fn ask(&mut self, command: &str) -> Result<String, VtyError> {
+        let answer = tokio::time::timeout(LIMIT, self.exchange(command)).await;
+        let slow = || VtyError::Slow { daemon: self.daemon.clone(), command: command.to_owned() };
+        let exchanged = answer.map_err(|_| slow())?;
+        let (answer, status) = exchanged.map_err(|source| VtyError::Io {
+            daemon: self.daemon.clone(),
+            path: self.path.clone(),
+            source,
+        })?;
+        if status != SUCCESS {
+            let answer = answer.trim().to_owned();
+            return Err(VtyError::Refused { daemon: self.daemon.clone(), command: command.to_owned(), answer });
+        }
+        Ok(answer)
+    }
+
+    /// The command ends with a zero byte; the answer with three of them and the status (lib/vty.c, `vtysh_read`).
+    async fn exchange(&mut self, command: &str) -> io::Result<(String, u8)> {
+        self.stream.write_all(format!("{command}\0").as_bytes()).await?;
+        let mut answer = Vec::new();
+        let mut buffer = vec![0; 16 * 1024];
+        loop {
+            let count = self.stream.read(&mut buffer).await?;
+            if count == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            answer.extend(buffer.iter().take(count));
+            if let [text @ .., 0, 0, 0, status] = answer.as_slice() {
+                return Ok((String::from_utf8_lossy(text).into_owned(), *status));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A daemon that answers in pieces, as a socket may.
+    async fn daemon(folder: &Path, pieces: Vec<&'static [u8]>) -> tokio::task::JoinHandle<()> {
+        let listener = tokio::net::UnixListener::bind(folder.join("zebra.vty")).unwrap();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut buffer = [0; 100];
+            let _ = stream.read(&mut buffer).await.unwrap();
+            stream.write_all(&[0, 0, 0, 0]).await.unwrap();
+            let _ = stream.read(&mut buffer).await.unwrap();
+            for piece in pieces {
+                stream.write_all(piece).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+        })
+    }
+
+    #[tokio::test]
+    async fn an_answer_in_pieces_is_put_together() {
+        let folder = tempfile::tempdir().unwrap();
+        let _daemon = daemon(folder.path(), vec![b"one ", b"two\n\0", b"\0\0", b"\0"]).await;
+        assert_eq!(Vty::new(folder.path()).ask("zebra", "show version").await.unwrap(), "one two\n");
+    }
+
+    #[tokio::test]
+    async fn a_refused_command_is_an_error_with_the_daemons_words() {
+        let folder = tempfile::tempdir().unwrap();
+        let _daemon = daemon(folder.path(), vec![b"% Unknown command: x\n\0\0\0\x02"]).await;
+        let error = Vty::new(folder.path()).ask("zebra", "x").await.unwrap_err().to_string();
+        assert!(error.contains("Unknown command"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_daemon_that_ends_or_does_not_run_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let _daemon = daemon(folder.path(), vec![b"half"]).await;
+        assert!(matches!(Vty::new(folder.path()).ask("zebra", "x").await, Err(VtyError::Io { .. })));
+        assert!(matches!(Vty::new(folder.path()).ask("bgpd", "x").await, Err(VtyError::Io { .. })));
+    }
+}

@@ -1,0 +1,225 @@
+//! Objects from the API server: one list, then a watch; no polling.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::StreamExt;
+use kube::core::DeserializeGuard;
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client, ResourceExt};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::{Objects, Trigger};
+use crate::api::VrfRouteConfiguration;
+use crate::desired::{Rejection, RejectionReason};
+
+type Guarded = DeserializeGuard<VrfRouteConfiguration>;
+type Entry = Result<Arc<VrfRouteConfiguration>, Rejection>;
+
+/// What is known of the objects; shared between the watch and the runs.
+#[derive(Debug, Clone, Default)]
+pub struct KubeObjects {
+    inner: Arc<Mutex<Index>>,
+}
+
+#[derive(Debug, Default)]
+struct Index {
+    /// Empty until the first list is complete: no answer is not the answer "none".
+    known: Option<BTreeMap<String, Entry>>,
+    /// A list that is under way.
+    listing: BTreeMap<String, Entry>,
+}
+
+/// Whether an event changed what a run would do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Effect {
+    Changed,
+    Same,
+}
+
+impl KubeObjects {
+    /// All objects; `None` while no list has been complete. What was known stays known while the API server is away.
+    pub fn snapshot(&self) -> Option<Objects> {
+        let index = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = index.known.as_ref()?;
+        let mut objects = Objects::default();
+        for entry in known.values() {
+            match entry {
+                Ok(object) => objects.objects.push(object.clone()),
+                Err(rejection) => objects.unreadable.push(rejection.clone()),
+            }
+        }
+        Some(objects)
+    }
+
+    fn event(&self, event: watcher::Event<Guarded>) -> Effect {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).event(event)
+    }
+}
+
+impl Index {
+    fn event(&mut self, event: watcher::Event<Guarded>) -> Effect {
+        match event {
+            watcher::Event::Init => {
+                self.listing.clear();
+                Effect::Same
+            }
+            watcher::Event::InitApply(object) => {
+                let (name, entry) = entry(object);
+                self.listing.insert(name, entry);
+                Effect::Same
+            }
+            watcher::Event::InitDone => {
+                let listed = std::mem::take(&mut self.listing);
+                let same = self.known.as_ref().is_some_and(|known| {
+                    known.len() == listed.len()
+                        && known.iter().all(|(name, old)| listed.get(name).is_some_and(|new| same(old, new)))
+                });
+                self.known = Some(listed);
+                if same { Effect::Same } else { Effect::Changed }
+            }
+            watcher::Event::Apply(object) => {
+                let (name, entry) = entry(object);
+                let known = self.known.get_or_insert_default();
+                let unchanged = known.get(&name).is_some_and(|old| same(old, &entry));
+                known.insert(name, entry);
+                if unchanged { Effect::Same } else { Effect::Changed }
+            }
+            watcher::Event::Delete(object) => {
+                let removed = self.known.get_or_insert_default().remove(&object.name_any());
+                if removed.is_some() { Effect::Changed } else { Effect::Same }
+            }
+        }
+    }
+}
+
+/// An object that cannot be read is one rejection, and the list goes on.
+fn entry(object: Guarded) -> (String, Entry) {
+    let name = object.name_any();
+    let entry = object.0.map(Arc::new).map_err(|invalid| Rejection {
+        object: name.clone(),
+        field: "spec".to_owned(),
+        reason: RejectionReason::Unreadable,
+        message: invalid.error,
+        cure: "correct that field; the schema is printed by `network-operator crds`".to_owned(),
+    });
+    (name, entry)
+}
+
+/// Status, labels and managed fields change nothing on the node.
+fn same(old: &Entry, new: &Entry) -> bool {
+    match (old, new) {
+        (Ok(old), Ok(new)) => {
+            old.spec == new.spec && old.metadata.creation_timestamp == new.metadata.creation_timestamp
+        }
+        (Err(old), Err(new)) => old == new,
+        _ => false,
+    }
+}
+
+/// Follows the objects until it is cancelled; after an error the last answer stands, and the watch begins anew after a
+/// back-off.
+pub async fn watch(
+    client: Client,
+    objects: KubeObjects,
+    triggers: mpsc::UnboundedSender<Trigger>,
+    cancel: CancellationToken,
+) {
+    let api: Api<Guarded> = Api::all(client);
+    let stream = watcher(api, watcher::Config::default()).default_backoff();
+    let mut stream = std::pin::pin!(stream.take_until(cancel.cancelled_owned()));
+    let mut last_error = None;
+    while let Some(event) = stream.next().await {
+        match event {
+            Ok(event) => {
+                if last_error.take().is_some() {
+                    tracing::info!("the API server answers again");
+                }
+                if objects.event(event) == Effect::Changed {
+                    let _ = triggers.send(Trigger::Objects);
+                }
+            }
+            Err(error) => {
+                let words = describe(&error);
+                if last_error.as_ref() != Some(&words) {
+                    tracing::error!(error = %words, "no VRFRouteConfigurations from the API server; the node keeps what it has");
+                    last_error = Some(words);
+                }
+            }
+        }
+    }
+}
+
+fn describe(error: &watcher::Error) -> String {
+    let status = match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::WatchFailed(kube::Error::Api(status)) => Some(status.code),
+        watcher::Error::WatchError(status) => Some(status.code),
+        _ => None,
+    };
+    let mut words = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        words = format!("{words}: {cause}");
+        source = cause.source();
+    }
+    let cure = match status {
+        Some(404) => "; is the CRD installed? (`network-operator crds | kubectl apply -f -`)",
+        Some(401 | 403) => "; the service account needs get, list and watch on vrfrouteconfigurations",
+        _ => "",
+    };
+    words + cure
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn object(name: &str, seq: serde_json::Value, labels: &str) -> Guarded {
+        let value = json!({
+            "apiVersion": "network.schiff.telekom.de/v1alpha1", "kind": "VRFRouteConfiguration",
+            "metadata": {"name": name, "labels": {"l": labels}},
+            "spec": {"vrf": "a", "seq": seq, "import": [], "export": []},
+        });
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn there_is_no_snapshot_before_the_first_list_is_complete() {
+        let objects = KubeObjects::default();
+        assert_eq!(objects.event(watcher::Event::Init), Effect::Same);
+        assert_eq!(objects.event(watcher::Event::InitApply(object("x", json!(1), ""))), Effect::Same);
+        assert!(objects.snapshot().is_none());
+        assert_eq!(objects.event(watcher::Event::InitDone), Effect::Changed);
+        assert_eq!(objects.snapshot().unwrap().objects.len(), 1);
+    }
+
+    #[test]
+    fn one_object_that_cannot_be_read_is_rejected_by_name_and_the_others_stand() {
+        let objects = KubeObjects::default();
+        for one in [object("good", json!(1), ""), object("bad", json!("many"), "")] {
+            objects.event(watcher::Event::InitApply(one));
+        }
+        objects.event(watcher::Event::InitDone);
+        let snapshot = objects.snapshot().unwrap();
+        assert_eq!(snapshot.objects.len(), 1);
+        assert_eq!(snapshot.unreadable[0].object, "bad");
+    }
+
+    #[test]
+    fn only_what_changes_a_spec_asks_for_a_run() {
+        let objects = KubeObjects::default();
+        objects.event(watcher::Event::InitDone);
+        assert_eq!(objects.event(watcher::Event::Apply(object("x", json!(1), "a"))), Effect::Changed);
+        assert_eq!(objects.event(watcher::Event::Apply(object("x", json!(1), "b"))), Effect::Same);
+        assert_eq!(objects.event(watcher::Event::Apply(object("x", json!(2), "b"))), Effect::Changed);
+        objects.event(watcher::Event::Init);
+        objects.event(watcher::Event::InitApply(object("x", json!(2), "c")));
+        assert_eq!(objects.event(watcher::Event::InitDone), Effect::Same, "listed again after a lost watch");
+        assert_eq!(objects.event(watcher::Event::Delete(object("x", json!(2), "c"))), Effect::Changed);
+        assert_eq!(objects.event(watcher::Event::Delete(object("x", json!(2), "c"))), Effect::Same);
+    }
+}
