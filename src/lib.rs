@@ -10,10 +10,14 @@
 //! the renderer import `model`, `api` and `config`; adapters import ports and `model`; only `agent` and `cli`
 //! name adapters.
 
+pub mod agent;
 pub mod api;
+pub mod cli;
 pub mod config;
 pub mod desired;
 pub mod frr;
+pub mod input;
 pub mod link;
 pub mod model;
+pub mod reconcile;
 pub mod trigger;

@@ -35,9 +35,11 @@ pub struct VrfRouteConfigurationSpec {
     pub vrf: String,
 
     /// Routes of the VRF that the cluster may learn. May be empty; what no item permits is denied.
+    #[schemars(length(max = 65535))]
     pub import: Vec<RouteItem>,
 
     /// Routes of the cluster that the VRF may learn. May be empty; what no item permits is denied.
+    #[schemars(length(max = 65535))]
     pub export: Vec<RouteItem>,
 
     /// Networks that are announced in place of the routes below them.

@@ -2,6 +2,7 @@
 
 pub mod files;
 pub mod render;
+pub mod running;
 mod section;
 pub mod service;
 pub mod template;

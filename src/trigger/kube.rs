@@ -14,7 +14,8 @@ use super::{Objects, Trigger};
 use crate::api::VrfRouteConfiguration;
 use crate::desired::{Rejection, RejectionReason};
 
-type Guarded = DeserializeGuard<VrfRouteConfiguration>;
+/// An object that may not be one.
+pub type Guarded = DeserializeGuard<VrfRouteConfiguration>;
 type Entry = Result<Arc<VrfRouteConfiguration>, Rejection>;
 
 /// What is known of the objects; shared between the watch and the runs.
@@ -43,14 +44,7 @@ impl KubeObjects {
     pub fn snapshot(&self) -> Option<Objects> {
         let index = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let known = index.known.as_ref()?;
-        let mut objects = Objects::default();
-        for entry in known.values() {
-            match entry {
-                Ok(object) => objects.objects.push(object.clone()),
-                Err(rejection) => objects.unreadable.push(rejection.clone()),
-            }
-        }
-        Some(objects)
+        Some(known.values().cloned().collect())
     }
 
     fn event(&self, event: watcher::Event<Guarded>) -> Effect {
@@ -92,6 +86,24 @@ impl Index {
             }
         }
     }
+}
+
+impl FromIterator<Entry> for Objects {
+    fn from_iter<I: IntoIterator<Item = Entry>>(entries: I) -> Self {
+        let mut objects = Self::default();
+        for entry in entries {
+            match entry {
+                Ok(object) => objects.objects.push(object),
+                Err(rejection) => objects.unreadable.push(rejection),
+            }
+        }
+        objects
+    }
+}
+
+/// The objects of one list.
+pub fn list(items: Vec<Guarded>) -> Objects {
+    items.into_iter().map(|object| entry(object).1).collect()
 }
 
 /// An object that cannot be read is one rejection, and the list goes on.

@@ -12,12 +12,14 @@
 mod agent;
 mod apiserver;
 mod bridge;
+mod fabric;
 mod node;
 mod program;
 
 pub use agent::AgentArgs;
 pub use apiserver::ApiServer;
 pub use bridge::Bridge;
+pub use fabric::{Fabric, MANIFESTS, Spelling, lab_file};
 pub use node::{Image, Node, Output};
 pub use program::under_uml;
 

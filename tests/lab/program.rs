@@ -55,6 +55,5 @@ pub fn under_uml(test: &str) -> bool {
         String::from_utf8_lossy(&said),
         String::from_utf8_lossy(&output.stdout)
     );
-    print!("{}", String::from_utf8_lossy(&said));
     true
 }

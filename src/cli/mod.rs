@@ -1,0 +1,82 @@
+//! The command line: one file per subcommand.
+
+mod crds;
+mod plan;
+mod render;
+mod run;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Node agent that turns VRFRouteConfiguration objects into FRR configuration, kernel links and a reloaded frr.service.
+#[derive(Debug, Parser)]
+#[command(name = "network-operator", version, max_term_width = 110)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::RunArgs),
+    Plan(plan::PlanArgs),
+    Render(render::RenderArgs),
+    Crds(crds::CrdsArgs),
+}
+
+/// Where the files of a node are.
+#[derive(Debug, Args)]
+struct NodeArgs {
+    /// Operator file
+    #[arg(long, env = "OPERATOR_CONFIG", default_value = "/opt/network-operator/config.yaml", value_name = "FILE")]
+    config: PathBuf,
+    /// FRR's configuration; the template stands beside it as FILE.tpl
+    #[arg(long, env = "FRR_CONFIG_FILE", default_value = "/etc/frr/frr.conf", value_name = "FILE")]
+    frr_config: PathBuf,
+    /// Name of the node; without it, the host's name
+    #[arg(long, env = "NODE_NAME", value_name = "NAME", value_parser = node_name)]
+    node_name: Option<String>,
+    /// Folder of section templates that override the built-in ones
+    #[arg(long, value_name = "DIR")]
+    templates: Option<PathBuf>,
+}
+
+impl NodeArgs {
+    /// The node's name, typed: it may stand in frr.conf.
+    fn node_name(&self) -> anyhow::Result<String> {
+        if let Some(name) = &self.node_name {
+            return Ok(name.clone());
+        }
+        let host = nix::unistd::gethostname()?.to_string_lossy().into_owned();
+        node_name(&host).map_err(|error| anyhow::anyhow!("host name: {error}; give --node-name"))
+    }
+}
+
+/// A DNS subdomain (RFC 1123), as Kubernetes names nodes.
+fn node_name(text: &str) -> Result<String, String> {
+    let label = |label: &str| {
+        let inner = label.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-');
+        !label.is_empty() && inner && !label.starts_with('-') && !label.ends_with('-')
+    };
+    if text.len() <= 253 && text.split('.').all(label) {
+        return Ok(text.to_owned());
+    }
+    Err(format!("{text:?} is no node name: letters, digits and '-', in parts with '.' between them"))
+}
+
+impl Cli {
+    /// Carries out what was asked for.
+    ///
+    /// # Errors
+    /// Whatever keeps the subcommand from its work; the exit code is 1 then.
+    pub fn execute(self) -> anyhow::Result<ExitCode> {
+        match self.command {
+            Command::Run(args) => run::execute(args),
+            Command::Plan(args) => plan::execute(args),
+            Command::Render(args) => render::execute(args),
+            Command::Crds(args) => crds::execute(args),
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! `run`: the agent.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::NodeArgs;
+use crate::agent::{self, AgentConfig};
+
+/// Keeps this node as the objects say
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Ends with 0 on SIGTERM or SIGINT: a run under way is finished first, and the node stays as it is.
+Ends with 1 where it cannot begin. Log level: RUST_LOG (default info).
+
+Examples:
+  network-operator run                                          # in a pod, or with KUBECONFIG
+  network-operator run --manifests /etc/network-operator/manifests   # without a cluster
+  network-operator run --debounce 5s --log-format json")]
+pub(super) struct RunArgs {
+    #[command(flatten)]
+    node: NodeArgs,
+    /// Objects from a folder (or file) instead of the API server
+    #[arg(long, value_name = "DIR")]
+    manifests: Option<PathBuf>,
+    /// How long changes are gathered before a run, from the first of them on
+    #[arg(long, default_value = "30s", value_name = "DURATION", value_parser = duration)]
+    debounce: Duration,
+    /// How long a reload of FRR may take
+    #[arg(long, default_value = "300s", value_name = "DURATION", value_parser = duration)]
+    reload_limit: Duration,
+    /// Form of the log
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let parsed: Option<jiff::SignedDuration> = text.parse().ok();
+    let parsed = parsed.and_then(|duration| Duration::try_from(duration).ok());
+    parsed.ok_or_else(|| format!("{text:?} is no duration: write it as in 30s, 500ms or 2m"))
+}
+
+pub(super) fn execute(args: RunArgs) -> anyhow::Result<ExitCode> {
+    let RunArgs { node, manifests, debounce, reload_limit, log_format } = args;
+    log(log_format);
+    let node_name = node.node_name()?;
+    let NodeArgs { config: operator_file, frr_config, node_name: _, templates } = node;
+    let config = AgentConfig { operator_file, frr_config, node_name, manifests, templates, debounce, reload_limit };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let cancel = CancellationToken::new();
+        tokio::spawn(cancel_on_signal(cancel.clone())?);
+        agent::run(config, cancel).await
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn cancel_on_signal(cancel: CancellationToken) -> anyhow::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        cancel.cancel();
+    })
+}
+
+fn log(format: LogFormat) {
+    let filter = tracing_subscriber::EnvFilter::builder();
+    let filter = filter.with_default_directive(tracing::Level::INFO.into()).from_env_lossy();
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    match format {
+        LogFormat::Text => builder.with_ansi(false).init(),
+        LogFormat::Json => builder.json().flatten_event(true).init(),
+    }
+}

@@ -1,0 +1,190 @@
+//! One run: from the inputs to a node that is as they say.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::port::PortError;
+use super::{ConfigPort, Inputs, LinkPort, Outcome, Ports, PrepareError, Prepared, ServicePort, ZebraPort, prepare};
+use crate::frr::render::Renderer;
+use crate::link::{LinkOp, LinkPlan, LinkRole, OwnedName};
+
+/// How long the conditions between the steps may take to come true.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// zebra knows the VNIs of the new configuration.
+    pub mapped: Duration,
+    /// zebra calls the L3 VNIs up.
+    pub up: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { mapped: Duration::from_secs(30), up: Duration::from_secs(30) }
+    }
+}
+
+/// How long to leave zebra alone between two questions: it tells nobody when a VNI changes.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
+
+/// Why a run did not get to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Nothing could be planned, and nothing was touched.
+    #[error(transparent)]
+    Prepare(#[from] PrepareError),
+    /// A step failed; the next run begins where it stopped.
+    #[error("{step}: {source}")]
+    Step {
+        /// What was being done.
+        step: &'static str,
+        /// What happened.
+        #[source]
+        source: PortError,
+    },
+    /// zebra does not know a VNI that the configuration gives it.
+    #[error("FRR has not mapped {missing} after {}s: is the line in frr.conf, and what does `vtysh -c 'show vrf vni'` say?", limit.as_secs())]
+    NotMapped {
+        /// The VRFs and VNIs.
+        missing: String,
+        /// The limit.
+        limit: Duration,
+    },
+    /// An L3 VNI stays down.
+    #[error("the L3 VNI of {missing} is not up after {}s: see `vtysh -c 'show vrf vni'`", limit.as_secs())]
+    NotUp {
+        /// The VRFs and VNIs.
+        missing: String,
+        /// The limit.
+        limit: Duration,
+    },
+}
+
+fn step<E: Into<PortError>>(step: &'static str) -> impl FnOnce(E) -> RunError {
+    move |source| RunError::Step { step, source: source.into() }
+}
+
+/// The pipeline of one node, and what it must remember between runs.
+#[derive(Debug)]
+pub struct Pipeline<L, C, S, Z> {
+    ports: Ports<L, C, S, Z>,
+    renderer: Renderer,
+    limits: Limits,
+    /// frr.conf was written and FRR has not been reloaded since.
+    reload_owed: bool,
+    /// VRFs whose stanzas may still be in FRR's running configuration.
+    forget: BTreeSet<String>,
+}
+
+impl<L: LinkPort, C: ConfigPort, S: ServicePort, Z: ZebraPort> Pipeline<L, C, S, Z> {
+    /// A pipeline that has not run yet.
+    pub fn new(ports: Ports<L, C, S, Z>, renderer: Renderer, limits: Limits) -> Self {
+        Self { ports, renderer, limits, reload_owed: false, forget: BTreeSet::new() }
+    }
+
+    /// Brings the node to what the inputs say. Where it is so already, nothing is written and nothing reloaded.
+    ///
+    /// # Errors
+    /// The first step that fails. Every step can be repeated, and the next run begins with what it finds.
+    pub async fn run(&mut self, inputs: &Inputs) -> Result<Outcome, RunError> {
+        let seen = self.ports.links.observe().await.map_err(step("read the links"))?;
+        let Prepared { text, links, vnis, rejections } = prepare(inputs, &seen, &self.renderer)?;
+        let written = self.write(&text)?;
+        let reloaded = self.reload(&vnis).await?;
+        self.apply(&links, &vnis).await?;
+        let LinkPlan { problems, .. } = &links;
+        let (problems, link_operations) = (problems.clone(), links.ops().count());
+        Ok(Outcome { written, reloaded, link_operations, vrfs: vnis.len(), rejections, problems })
+    }
+
+    /// The configuration goes first: bgpd crashed where a VNI appeared before its EVPN instance (FRR #22851).
+    fn write(&mut self, text: &str) -> Result<bool, RunError> {
+        let current = self.ports.config.read().map_err(step("read frr.conf"))?;
+        if current.as_deref() == Some(text) {
+            return Ok(false);
+        }
+        self.ports.config.write(text).map_err(step("write frr.conf"))?;
+        self.reload_owed = true;
+        Ok(true)
+    }
+
+    async fn reload(&mut self, vnis: &[(String, u32)]) -> Result<bool, RunError> {
+        // After a restart of the agent nobody remembers whether FRR was reloaded; its running state tells.
+        if !self.reload_owed && self.missing(vnis, |_| true).await?.is_empty() {
+            return Ok(false);
+        }
+        self.ports.zebra.map_vnis(vnis).await.map_err(step("give VRFs their VNIs"))?;
+        self.ports.service.reload().await.map_err(step("reload FRR"))?;
+        self.reload_owed = false;
+        Ok(true)
+    }
+
+    /// Links are made down, and come up when FRR knows whose VNI it is: otherwise it takes an L3 VNI for an L2 one.
+    /// Links go after the reload: bgpd 10.3 died where they went before it.
+    async fn apply(&mut self, links: &LinkPlan, vnis: &[(String, u32)]) -> Result<(), RunError> {
+        let LinkPlan { create, activate, remove, problems: _ } = links;
+        if !create.is_empty() || !activate.is_empty() {
+            self.ports.links.apply(create).await.map_err(step("make links"))?;
+            self.wait_mapped(vnis).await?;
+            self.ports.links.apply(activate).await.map_err(step("set links up"))?;
+        }
+        self.forget.extend(remove.iter().filter_map(removed_vrf));
+        self.ports.links.apply(remove).await.map_err(step("delete links"))?;
+        if !self.forget.is_empty() {
+            let vrfs: Vec<String> = self.forget.iter().cloned().collect();
+            self.ports.zebra.forget_vrfs(&vrfs).await.map_err(step("remove VRF stanzas from FRR"))?;
+            self.forget.clear();
+        }
+        if !create.is_empty() || !activate.is_empty() {
+            self.wait_up(vnis).await?;
+        }
+        Ok(())
+    }
+
+    async fn wait_mapped(&self, vnis: &[(String, u32)]) -> Result<(), RunError> {
+        let limit = self.limits.mapped;
+        let missing = self.wait(vnis, |_| true, limit).await?;
+        if missing.is_empty() { Ok(()) } else { Err(RunError::NotMapped { missing, limit }) }
+    }
+
+    async fn wait_up(&self, vnis: &[(String, u32)]) -> Result<(), RunError> {
+        let limit = self.limits.up;
+        let missing = self.wait(vnis, |up| up, limit).await?;
+        if missing.is_empty() { Ok(()) } else { Err(RunError::NotUp { missing, limit }) }
+    }
+
+    /// Asks zebra until nothing is missing, or the limit has passed; gives what is.
+    async fn wait(
+        &self,
+        vnis: &[(String, u32)],
+        good: impl Fn(bool) -> bool + Copy,
+        limit: Duration,
+    ) -> Result<String, RunError> {
+        let end = Instant::now() + limit;
+        loop {
+            let missing = self.missing(vnis, good).await?;
+            if missing.is_empty() || Instant::now() >= end {
+                return Ok(missing);
+            }
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
+    }
+
+    async fn missing(&self, vnis: &[(String, u32)], good: impl Fn(bool) -> bool) -> Result<String, RunError> {
+        if vnis.is_empty() {
+            return Ok(String::new());
+        }
+        let seen = self.ports.zebra.vnis().await.map_err(step("ask zebra for its VNIs"))?;
+        let there =
+            |(vrf, vni): &&(String, u32)| seen.get(vrf).is_some_and(|state| state.vni == *vni && good(state.up));
+        let missing = vnis.iter().filter(|pair| !there(pair)).map(|(vrf, vni)| format!("{vrf} (VNI {vni})"));
+        Ok(missing.collect::<Vec<_>>().join(", "))
+    }
+}
+
+fn removed_vrf(op: &LinkOp) -> Option<String> {
+    let LinkOp::Delete { name } = op else { return None };
+    let owned = OwnedName::recognise(name.as_str())?;
+    (owned.role == LinkRole::Vrf).then(|| name.to_string())
+}

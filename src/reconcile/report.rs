@@ -1,0 +1,66 @@
+//! What a run came to, told once.
+
+use std::collections::BTreeSet;
+
+use crate::desired::Rejection;
+use crate::link::LinkProblem;
+
+/// What a run did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// frr.conf was written.
+    pub written: bool,
+    /// FRR was reloaded.
+    pub reloaded: bool,
+    /// Link operations that were carried out.
+    pub link_operations: usize,
+    /// VRFs with links on this node.
+    pub vrfs: usize,
+    /// Objects that were left out.
+    pub rejections: Vec<Rejection>,
+    /// VRFs that were left out.
+    pub problems: Vec<LinkProblem>,
+}
+
+impl Outcome {
+    /// Whether the node was as it should be already.
+    pub fn unchanged(&self) -> bool {
+        !self.written && !self.reloaded && self.link_operations == 0
+    }
+}
+
+/// Tells what is new, and is silent on what was told before.
+#[derive(Debug, Default)]
+pub struct Reporter {
+    told: BTreeSet<String>,
+}
+
+impl Reporter {
+    /// Logs an outcome.
+    pub fn report(&mut self, outcome: &Outcome) {
+        let Outcome { written, reloaded, link_operations, vrfs, rejections, problems } = outcome;
+        let mut now = BTreeSet::new();
+        for rejection in rejections {
+            let words = rejection.to_string();
+            if !self.told.contains(&words) {
+                let Rejection { object, field, reason, message, cure } = rejection;
+                tracing::warn!(%object, %field, ?reason, %message, %cure, "rejected VRFRouteConfiguration");
+            }
+            now.insert(words);
+        }
+        for problem in problems {
+            let LinkProblem { vrf, message, cure } = problem;
+            let words = format!("{vrf}: {message}");
+            if !self.told.contains(&words) {
+                tracing::error!(%vrf, %message, %cure, "links of this VRF are not made");
+            }
+            now.insert(words);
+        }
+        self.told = now;
+        if outcome.unchanged() {
+            tracing::debug!(vrfs, "nothing to do");
+        } else {
+            tracing::info!(written, reloaded, link_operations, vrfs, rejected = rejections.len(), "applied");
+        }
+    }
+}
