@@ -1,4 +1,29 @@
 # The two commands of the README, and what they are made of.
-.PHONY: test
-test:
-	cargo test --locked
+
+CARGO ?= $(shell command -v cargo || echo $(HOME)/.cargo/bin/cargo)
+
+.PHONY: demo test unit setup ci
+
+## demo: boot a node with a real kernel, systemd and FRR, run the agent on a folder of manifests, show the result
+demo: setup-node
+	$(CARGO) test --locked --test demo
+
+## test: install what the tests need, and run all of them
+test: setup
+	$(CARGO) test --locked
+
+## unit: the tests that need neither root nor the lab
+unit:
+	$(CARGO) test --locked --lib --test link_plan --test house --test crds --test render
+
+## setup: packages, node images and an API server for the tests (cached)
+setup:
+	tests/lab/setup.sh
+
+.PHONY: setup-node
+setup-node:
+	tests/lab/setup.sh rust packages images
+
+## ci: what must hold before a change lands
+ci:
+	.ci/run

@@ -12,7 +12,20 @@ use clap::{Args, Parser, Subcommand};
 
 /// Node agent that turns VRFRouteConfiguration objects into FRR configuration, kernel links and a reloaded frr.service.
 #[derive(Debug, Parser)]
-#[command(name = "network-operator", version, max_term_width = 110)]
+#[command(
+    name = "network-operator",
+    version,
+    max_term_width = 110,
+    after_help = "\
+Examples:
+  network-operator run                                  # the agent, in a pod or with KUBECONFIG
+  network-operator plan -f manifests/                   # what would change on this node
+  network-operator render --config config.yaml --template frr.conf.tpl \\
+      --underlay-ip 192.0.2.129 --node-name node-1 -f manifests/
+  network-operator crds | kubectl apply -f -
+
+`network-operator COMMAND --help` tells more."
+)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -43,7 +43,7 @@ pub enum RenderError {
         path: PathBuf,
     },
     /// A section that minijinja refuses.
-    #[error("section template: {0:#}")]
+    #[error("section template")]
     Section(#[from] minijinja::Error),
     /// IPv6 routes without a place for the neighbors that carry them.
     #[error("VRF {vrf} has IPv6 routes, but the template has no hint {}: put the line `#++{}` {}", Hint::NeighborsV6, Hint::NeighborsV6, Hint::NeighborsV6.place())]

@@ -14,7 +14,7 @@ pub enum RunningError {
     #[error(transparent)]
     Vty(#[from] VtyError),
     /// An answer that is not understood.
-    #[error("`{command}` answered what is not known here: {source}")]
+    #[error("`{command}` answered what is not known here")]
     Answer {
         /// What was asked.
         command: &'static str,

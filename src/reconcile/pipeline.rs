@@ -35,7 +35,7 @@ pub enum RunError {
     #[error(transparent)]
     Prepare(#[from] PrepareError),
     /// A step failed; the next run begins where it stopped.
-    #[error("{step}: {source}")]
+    #[error("{step}")]
     Step {
         /// What was being done.
         step: &'static str,

@@ -42,7 +42,7 @@ pub enum PrepareError {
     #[error(transparent)]
     Underlay(#[from] UnderlayError),
     /// The template has a fault.
-    #[error("template: {0}")]
+    #[error("template")]
     Template(#[from] TemplateError),
     /// A section could not be rendered.
     #[error(transparent)]
