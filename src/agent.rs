@@ -18,7 +18,7 @@ use crate::input::{ObjectSource, OperatorFile};
 use crate::link::netlink::Netlink;
 use crate::link::{LinkOp, ObservedLinks};
 use crate::reconcile::{
-    ConfigPort, Inputs, Limits, LinkPort, Pipeline, PortError, Ports, Reporter, ServicePort, VniState, ZebraPort,
+    ConfigPort, DaemonPort, Inputs, Limits, LinkPort, Pipeline, PortError, Ports, Reporter, ServicePort, VniState,
 };
 use crate::trigger::debounce::{Debounce, RunResult};
 use crate::trigger::files::{Watched, watch};
@@ -55,6 +55,10 @@ impl LinkPort for Netlink {
         Ok(Netlink::observe(self).await?)
     }
 
+    async fn may_write(&self) -> Result<(), PortError> {
+        Ok(Netlink::may_write(self).await?)
+    }
+
     async fn apply(&self, ops: &[LinkOp]) -> Result<(), PortError> {
         for op in ops {
             tracing::debug!(%op, "link");
@@ -74,12 +78,16 @@ impl ConfigPort for FrrFiles {
 }
 
 impl ServicePort for FrrService {
+    async fn running(&self) -> Result<bool, PortError> {
+        Ok(FrrService::running(self).await?)
+    }
+
     async fn reload(&self) -> Result<(), PortError> {
         Ok(FrrService::reload(self).await?)
     }
 }
 
-impl ZebraPort for Vty {
+impl DaemonPort for Vty {
     async fn vnis(&self) -> Result<BTreeMap<String, VniState>, PortError> {
         let vnis = running::vrf_vnis(self).await?.into_iter();
         Ok(vnis.map(|(name, vrf)| (name, VniState { vni: vrf.vni, up: vrf.state == "Up" })).collect())
@@ -89,7 +97,11 @@ impl ZebraPort for Vty {
         Ok(running::map_vnis(self, vnis).await?)
     }
 
-    async fn forget_vrfs(&self, vrfs: &[String]) -> Result<(), PortError> {
+    async fn release_vrfs(&self, vrfs: &[String]) -> Result<(), PortError> {
+        Ok(running::release_vrfs(self, vrfs).await?)
+    }
+
+    async fn forget_vrfs(&self, vrfs: &[String]) -> Result<BTreeMap<String, String>, PortError> {
         Ok(running::forget_vrfs(self, vrfs).await?)
     }
 }
@@ -132,7 +144,7 @@ pub async fn run(config: AgentConfig, cancel: CancellationToken) -> anyhow::Resu
         links: Netlink::connect()?,
         config: files.clone(),
         service: FrrService::new("frr.service", reload_limit),
-        zebra: Vty::default(),
+        daemons: Vty::default(),
     };
     let agent = Agent {
         node_name,

@@ -87,44 +87,94 @@ pub async fn map_vnis(vty: &Vty, wanted: &[(String, u32)]) -> Result<(), Running
     let commands: Vec<String> = take.chain(give).collect();
     // Since FRR 10.2 mgmtd has zebra's configuration commands.
     let daemon = if daemons(vty)?.iter().any(|daemon| daemon == "mgmtd") { "mgmtd" } else { "zebra" };
-    configure(&mut vty.session(daemon).await?, &commands).await
+    prepare(&mut vty.session(daemon).await?, &commands).await
 }
 
-/// Configuration commands, of which a refused one ends the sequence but is no error.
-async fn configure(session: &mut VtySession, commands: &[String]) -> Result<(), RunningError> {
+/// Gives configuration commands up to the first that the daemon refuses; gives what it said to that one.
+async fn configure(session: &mut VtySession, commands: &[String]) -> Result<Option<VtyError>, RunningError> {
     session.ask("configure terminal").await?;
+    let mut refused = None;
     for command in commands {
         match session.ask(command).await {
-            Err(error @ VtyError::Refused { .. }) => {
-                tracing::debug!(%error, "left to the reload");
-                break;
-            }
+            Err(error @ VtyError::Refused { .. }) => refused = Some(error),
             answer => drop(answer?),
+        }
+        if refused.is_some() {
+            break;
         }
     }
     session.ask("end").await?;
+    Ok(refused)
+}
+
+/// As [`configure`], for what the reload does too: a refusal is no error.
+async fn prepare(session: &mut VtySession, commands: &[String]) -> Result<(), RunningError> {
+    if let Some(error) = configure(session, commands).await? {
+        tracing::debug!(%error, "left to the reload");
+    }
     Ok(())
 }
 
-/// Removes VRF stanzas that stay in the running configuration when the device is gone: no reload removes them
-/// (FRR #21245), `no vrf` does, in every daemon that shows them.
+/// Takes the unnumbered neighbors of VRFs that go out of their BGP instances, before the reload that removes these.
+///
+/// `no router bgp … vrf …` leaves the router advertisements of an unnumbered neighbor on, and zebra 10.3 goes on sending
+/// them on a link that has been deleted: it reads freed memory and dies (`process_rtadv`, FRR #22881).
+/// `no neighbor … interface` turns them off.
 ///
 /// # Errors
-/// A daemon does not answer. A daemon that refuses keeps its stanza: it says why at debug level.
-pub async fn forget_vrfs(vty: &Vty, vrfs: &[String]) -> Result<(), RunningError> {
+/// bgpd does not answer. One that refuses leaves the work to the reload: it says why at debug level.
+pub async fn release_vrfs(vty: &Vty, vrfs: &[String]) -> Result<(), RunningError> {
+    let mut session = vty.session("bgpd").await?;
+    let running = session.ask("show running-config").await?;
+    for (instance, neighbors) in unnumbered_neighbors(&running, vrfs) {
+        let commands = neighbors.iter().map(|neighbor| format!("no neighbor {neighbor} interface"));
+        prepare(&mut session, &std::iter::once(instance).chain(commands).collect::<Vec<_>>()).await?;
+    }
+    Ok(())
+}
+
+/// `router bgp` lines of VRFs, each with the interfaces of its unnumbered neighbors.
+fn unnumbered_neighbors(running: &str, vrfs: &[String]) -> Vec<(String, Vec<String>)> {
+    let mut found: Vec<(String, Vec<String>)> = Vec::new();
+    let mut inside = false;
+    for line in running.lines() {
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        match words.as_slice() {
+            ["router", "bgp", _, "vrf", vrf, ..] if vrfs.iter().any(|name| name == vrf) => {
+                found.push((line.to_owned(), Vec::new()));
+                inside = true;
+            }
+            ["neighbor", neighbor, "interface", ..] if inside => {
+                if let Some((_, neighbors)) = found.last_mut() {
+                    neighbors.push((*neighbor).to_owned());
+                }
+            }
+            _ if line.starts_with(' ') || line == "!" => {}
+            _ => inside = false,
+        }
+    }
+    found.retain(|(_, neighbors)| !neighbors.is_empty());
+    found
+}
+
+/// Removes VRF stanzas that stay in the running configuration when the device is gone: no reload removes them
+/// (FRR #21245), `no vrf` does, in every daemon that shows them. Gives the stanzas that are still there, each with what
+/// the daemon said: it refuses until it has learned from the kernel that the device is gone.
+///
+/// # Errors
+/// A daemon does not answer.
+pub async fn forget_vrfs(vty: &Vty, vrfs: &[String]) -> Result<BTreeMap<String, String>, RunningError> {
+    let mut left = BTreeMap::new();
     for daemon in daemons(vty)? {
         let mut session = vty.session(&daemon).await?;
         let running = session.ask("show running-config").await?;
-        let left: Vec<&String> =
-            vrfs.iter().filter(|vrf| running.lines().any(|line| line == format!("vrf {vrf}"))).collect();
-        if left.is_empty() {
-            continue;
-        }
-        for vrf in left {
-            configure(&mut session, &[format!("no vrf {vrf}")]).await?;
+        for vrf in vrfs.iter().filter(|vrf| running.lines().any(|line| line == format!("vrf {vrf}"))) {
+            if let Some(error) = configure(&mut session, &[format!("no vrf {vrf}")]).await? {
+                left.insert(vrf.clone(), error.to_string());
+            }
         }
     }
-    Ok(())
+    Ok(left)
 }
 
 fn daemons(vty: &Vty) -> Result<Vec<String>, RunningError> {
@@ -138,4 +188,21 @@ fn daemons(vty: &Vty) -> Result<Vec<String>, RunningError> {
     }
     daemons.sort();
     Ok(daemons)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unnumbered_neighbors_of_the_named_vrfs_are_found_and_no_others() {
+        let running = "!\nrouter bgp 64510\n neighbor dv.a interface remote-as internal\n!\nrouter bgp 64510 vrf vr.a\n \
+                       bgp router-id 192.0.2.1\n neighbor 192.0.2.9 remote-as 1\n neighbor vd.a interface remote-as internal\n !\n \
+                       address-family ipv4 unicast\n  neighbor vd.a route-map x in\n exit-address-family\nexit\n!\n\
+                       router bgp 64510 vrf vr.b\n neighbor vd.b interface remote-as internal\nexit\n!\n\
+                       router bgp 64510 vrf vr.c\n bgp router-id 192.0.2.1\nexit\n";
+        let vrfs = ["vr.a", "vr.c", "vr.d"].map(str::to_owned);
+        let expected = [("router bgp 64510 vrf vr.a".to_owned(), vec!["vd.a".to_owned()])];
+        assert_eq!(unnumbered_neighbors(running, &vrfs), expected);
+    }
 }

@@ -13,9 +13,19 @@ use zbus::OwnedObjectPath;
 )]
 trait Manager {
     fn subscribe(&self) -> zbus::Result<()>;
+    fn load_unit(&self, name: &str) -> zbus::Result<OwnedObjectPath>;
     fn reload_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     #[zbus(signal)]
     fn job_removed(&self, id: u32, job: OwnedObjectPath, unit: String, result: String) -> zbus::Result<()>;
+}
+
+/// One of its units.
+#[zbus::proxy(interface = "org.freedesktop.systemd1.Unit", default_service = "org.freedesktop.systemd1")]
+trait Unit {
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn load_state(&self) -> zbus::Result<String>;
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn active_state(&self) -> zbus::Result<String>;
 }
 
 /// The unit that is reloaded.
@@ -39,8 +49,25 @@ pub enum ServiceError {
         /// The unit.
         unit: String,
     },
+    /// Somebody has masked the unit.
+    #[error("{unit} is masked: `systemctl unmask {unit}`")]
+    Masked {
+        /// The unit.
+        unit: String,
+    },
+    /// systemd does not tell about the unit.
+    #[error("ask systemd for {unit}")]
+    Ask {
+        /// The unit.
+        unit: String,
+        /// Its words.
+        #[source]
+        source: zbus::Error,
+    },
     /// The unit is there, but does not run.
-    #[error("{unit} does not run: start it (`systemctl start {unit}`); what it starts with is the new frr.conf")]
+    #[error(
+        "{unit} does not run, or has no ExecReload: start it (`systemctl start {unit}`); what it starts with is the new frr.conf"
+    )]
     NotRunning {
         /// The unit.
         unit: String,
@@ -78,14 +105,37 @@ impl FrrService {
         Self { unit: unit.into(), limit }
     }
 
+    /// Makes sure that systemd answers and knows the unit, before anything is changed; tells whether it runs.
+    ///
+    /// # Errors
+    /// No bus, no such unit, or a masked one.
+    pub async fn running(&self) -> Result<bool, ServiceError> {
+        let (connection, manager) = self.connect().await?;
+        let ask = |source| ServiceError::Ask { unit: self.unit.clone(), source };
+        let path = manager.load_unit(&self.unit).await.map_err(ask)?;
+        let unit = UnitProxy::builder(&connection).path(path).build().await.map_err(ask)?;
+        let unit_name = self.unit.clone();
+        match unit.load_state().await.map_err(ask)?.as_str() {
+            // While it reloads, it runs.
+            "loaded" => Ok(matches!(unit.active_state().await.map_err(ask)?.as_str(), "active" | "reloading")),
+            "masked" => Err(ServiceError::Masked { unit: unit_name }),
+            _ => Err(ServiceError::NoUnit { unit: unit_name }),
+        }
+    }
+
+    async fn connect(&self) -> Result<(zbus::Connection, ManagerProxy<'static>), ServiceError> {
+        let connection = zbus::Connection::system().await.map_err(ServiceError::Bus)?;
+        let manager = ManagerProxy::new(&connection).await.map_err(ServiceError::Bus)?;
+        Ok((connection, manager))
+    }
+
     /// Reloads the unit and waits for the end of the job.
     ///
     /// # Errors
     /// No bus, no unit, the unit does not run, or the job does not end with `done` in time. `done` is no proof that FRR
     /// took the configuration: since FRR 9.1 frrinit.sh says so whatever frr-reload.py said.
     pub async fn reload(&self) -> Result<(), ServiceError> {
-        let connection = zbus::Connection::system().await.map_err(ServiceError::Bus)?;
-        let manager = ManagerProxy::new(&connection).await.map_err(ServiceError::Bus)?;
+        let (_connection, manager) = self.connect().await?;
         // The answer is missed by whoever listens after the call.
         let mut removed = manager.receive_job_removed().await.map_err(ServiceError::Bus)?;
         manager.subscribe().await.map_err(ServiceError::Bus)?;
@@ -119,6 +169,7 @@ impl FrrService {
             "org.freedesktop.systemd1.NoSuchUnit" | "org.freedesktop.systemd1.LoadFailed" => {
                 ServiceError::NoUnit { unit }
             }
+            "org.freedesktop.systemd1.UnitMasked" => ServiceError::Masked { unit },
             "org.freedesktop.systemd1.JobTypeNotApplicable" => ServiceError::NotRunning { unit },
             _ => ServiceError::Refused { unit, source },
         }

@@ -14,6 +14,11 @@ pub enum LinkError {
     /// The links changed under every attempt to list them.
     #[error("list links: they changed during each of {0} attempts")]
     Unstable(usize),
+    /// The kernel lets us change no link at all.
+    #[error(
+        "change links: not permitted: CAP_NET_ADMIN is needed in the network namespace of the node; nothing was changed"
+    )]
+    MayNotWrite,
     /// A link that an operation needs has gone since the plan was made.
     #[error("{op}: link {missing} is not there any more; the next run plans anew")]
     Gone {

@@ -6,6 +6,6 @@ mod prepare;
 mod report;
 
 pub use pipeline::{Limits, Pipeline, RunError};
-pub use port::{ConfigPort, LinkPort, PortError, Ports, ServicePort, VniState, ZebraPort};
+pub use port::{ConfigPort, DaemonPort, LinkPort, PortError, Ports, ServicePort, VniState};
 pub use prepare::{Inputs, PrepareError, Prepared, prepare, render};
 pub use report::{Outcome, Reporter};

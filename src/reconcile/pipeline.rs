@@ -1,12 +1,12 @@
 //! One run: from the inputs to a node that is as they say.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::port::PortError;
-use super::{ConfigPort, Inputs, LinkPort, Outcome, Ports, PrepareError, Prepared, ServicePort, ZebraPort, prepare};
+use super::{ConfigPort, DaemonPort, Inputs, LinkPort, Outcome, Ports, PrepareError, Prepared, ServicePort, prepare};
 use crate::frr::render::Renderer;
 use crate::link::{LinkOp, LinkPlan, LinkRole, OwnedName};
 
@@ -17,11 +17,14 @@ pub struct Limits {
     pub mapped: Duration,
     /// zebra calls the L3 VNIs up.
     pub up: Duration,
+    /// FRR has let go of VRFs whose devices are gone.
+    pub forgotten: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { mapped: Duration::from_secs(30), up: Duration::from_secs(30) }
+        let limit = Duration::from_secs(30);
+        Self { mapped: limit, up: limit, forgotten: limit }
     }
 }
 
@@ -51,6 +54,14 @@ pub enum RunError {
         /// The limit.
         limit: Duration,
     },
+    /// FRR keeps the stanzas of VRFs whose devices are gone.
+    #[error("FRR still has the VRFs {} in its running configuration after {}s", kept(left), limit.as_secs())]
+    NotForgotten {
+        /// The VRFs, by interface name, and what FRR says.
+        left: BTreeMap<String, String>,
+        /// The limit.
+        limit: Duration,
+    },
     /// An L3 VNI stays down.
     #[error("the L3 VNI of {missing} is not up after {}s: see `vtysh -c 'show vrf vni'`", limit.as_secs())]
     NotUp {
@@ -61,14 +72,18 @@ pub enum RunError {
     },
 }
 
+fn kept(left: &BTreeMap<String, String>) -> String {
+    left.iter().map(|(vrf, why)| format!("{vrf} ({why})")).collect::<Vec<_>>().join(", ")
+}
+
 fn step<E: Into<PortError>>(step: &'static str) -> impl FnOnce(E) -> RunError {
     move |source| RunError::Step { step, source: source.into() }
 }
 
 /// The pipeline of one node, and what it must remember between runs.
 #[derive(Debug)]
-pub struct Pipeline<L, C, S, Z> {
-    ports: Ports<L, C, S, Z>,
+pub struct Pipeline<L, C, S, D> {
+    ports: Ports<L, C, S, D>,
     renderer: Renderer,
     limits: Limits,
     /// frr.conf was written and FRR has not been reloaded since.
@@ -77,9 +92,9 @@ pub struct Pipeline<L, C, S, Z> {
     forget: BTreeSet<String>,
 }
 
-impl<L: LinkPort, C: ConfigPort, S: ServicePort, Z: ZebraPort> Pipeline<L, C, S, Z> {
+impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S, D> {
     /// A pipeline that has not run yet.
-    pub fn new(ports: Ports<L, C, S, Z>, renderer: Renderer, limits: Limits) -> Self {
+    pub fn new(ports: Ports<L, C, S, D>, renderer: Renderer, limits: Limits) -> Self {
         Self { ports, renderer, limits, reload_owed: false, forget: BTreeSet::new() }
     }
 
@@ -90,8 +105,10 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, Z: ZebraPort> Pipeline<L, C, S,
     pub async fn run(&mut self, inputs: &Inputs) -> Result<Outcome, RunError> {
         let seen = self.ports.links.observe().await.map_err(step("read the links"))?;
         let Prepared { text, links, vnis, rejections } = prepare(inputs, &seen, &self.renderer)?;
-        let written = self.write(&text)?;
-        let reloaded = self.reload(&vnis).await?;
+        let written = self.write(&text, &links).await?;
+        let leaving = leaving(&links);
+        let reloaded = self.reload(&vnis, &leaving).await?;
+        self.forget.extend(leaving);
         self.apply(&links, &vnis).await?;
         let LinkPlan { problems, .. } = &links;
         let (problems, link_operations) = (problems.clone(), links.ops().count());
@@ -99,22 +116,35 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, Z: ZebraPort> Pipeline<L, C, S,
     }
 
     /// The configuration goes first: bgpd crashed where a VNI appeared before its EVPN instance (FRR #22851).
-    fn write(&mut self, text: &str) -> Result<bool, RunError> {
+    ///
+    /// A step that cannot be carried out is better known before the first one than half-way.
+    async fn write(&mut self, text: &str, links: &LinkPlan) -> Result<bool, RunError> {
         let current = self.ports.config.read().map_err(step("read frr.conf"))?;
+        if !links.is_empty() {
+            self.ports.links.may_write().await.map_err(step("begin"))?;
+        }
         if current.as_deref() == Some(text) {
             return Ok(false);
         }
+        let running = self.ports.service.running().await.map_err(step("begin"))?;
         self.ports.config.write(text).map_err(step("write frr.conf"))?;
+        // What FRR starts with next may be the very configuration that lets it: the reload says that it does not run.
         self.reload_owed = true;
+        if !running {
+            self.ports.service.reload().await.map_err(step("reload FRR"))?;
+        }
         Ok(true)
     }
 
-    async fn reload(&mut self, vnis: &[(String, u32)]) -> Result<bool, RunError> {
+    async fn reload(&mut self, vnis: &[(String, u32)], leaving: &[String]) -> Result<bool, RunError> {
         // After a restart of the agent nobody remembers whether FRR was reloaded; its running state tells.
         if !self.reload_owed && self.missing(vnis, |_| true).await?.is_empty() {
             return Ok(false);
         }
-        self.ports.zebra.map_vnis(vnis).await.map_err(step("give VRFs their VNIs"))?;
+        self.ports.daemons.map_vnis(vnis).await.map_err(step("give VRFs their VNIs"))?;
+        if !leaving.is_empty() {
+            self.ports.daemons.release_vrfs(leaving).await.map_err(step("release the neighbors of VRFs that go"))?;
+        }
         self.ports.service.reload().await.map_err(step("reload FRR"))?;
         self.reload_owed = false;
         Ok(true)
@@ -129,15 +159,28 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, Z: ZebraPort> Pipeline<L, C, S,
             self.wait_mapped(vnis).await?;
             self.ports.links.apply(activate).await.map_err(step("set links up"))?;
         }
-        self.forget.extend(remove.iter().filter_map(removed_vrf));
         self.ports.links.apply(remove).await.map_err(step("delete links"))?;
-        if !self.forget.is_empty() {
-            let vrfs: Vec<String> = self.forget.iter().cloned().collect();
-            self.ports.zebra.forget_vrfs(&vrfs).await.map_err(step("remove VRF stanzas from FRR"))?;
-            self.forget.clear();
-        }
+        self.forget_vrfs().await?;
         if !create.is_empty() || !activate.is_empty() {
             self.wait_up(vnis).await?;
+        }
+        Ok(())
+    }
+
+    /// FRR lets go of a VRF once the kernel has told it that the device is gone.
+    async fn forget_vrfs(&mut self) -> Result<(), RunError> {
+        let limit = self.limits.forgotten;
+        let end = Instant::now() + limit;
+        while !self.forget.is_empty() {
+            let vrfs: Vec<String> = self.forget.iter().cloned().collect();
+            let left = self.ports.daemons.forget_vrfs(&vrfs).await.map_err(step("remove VRF stanzas from FRR"))?;
+            self.forget.retain(|vrf| left.contains_key(vrf));
+            if !self.forget.is_empty() {
+                if Instant::now() >= end {
+                    return Err(RunError::NotForgotten { left, limit });
+                }
+                tokio::time::sleep(ASK_AGAIN).await;
+            }
         }
         Ok(())
     }
@@ -175,7 +218,7 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, Z: ZebraPort> Pipeline<L, C, S,
         if vnis.is_empty() {
             return Ok(String::new());
         }
-        let seen = self.ports.zebra.vnis().await.map_err(step("ask zebra for its VNIs"))?;
+        let seen = self.ports.daemons.vnis().await.map_err(step("ask zebra for its VNIs"))?;
         let there =
             |(vrf, vni): &&(String, u32)| seen.get(vrf).is_some_and(|state| state.vni == *vni && good(state.up));
         let missing = vnis.iter().filter(|pair| !there(pair)).map(|(vrf, vni)| format!("{vrf} (VNI {vni})"));
@@ -183,8 +226,12 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, Z: ZebraPort> Pipeline<L, C, S,
     }
 }
 
-fn removed_vrf(op: &LinkOp) -> Option<String> {
-    let LinkOp::Delete { name } = op else { return None };
-    let owned = OwnedName::recognise(name.as_str())?;
-    (owned.role == LinkRole::Vrf).then(|| name.to_string())
+/// VRFs of which a link goes, by interface name.
+fn leaving(links: &LinkPlan) -> Vec<String> {
+    let owned = links.remove.iter().filter_map(|op| match op {
+        LinkOp::Delete { name } => OwnedName::recognise(name.as_str()),
+        _ => None,
+    });
+    let vrfs: BTreeSet<String> = owned.map(|name| LinkRole::Vrf.name(&name.vrf).to_string()).collect();
+    vrfs.into_iter().collect()
 }

@@ -12,6 +12,8 @@ pub type PortError = Box<dyn std::error::Error + Send + Sync>;
 pub trait LinkPort {
     /// Reads all links.
     fn observe(&self) -> impl Future<Output = Result<ObservedLinks, PortError>> + Send;
+    /// Makes sure that links can be changed, before anything is.
+    fn may_write(&self) -> impl Future<Output = Result<(), PortError>> + Send;
     /// Carries out operations in order.
     fn apply(&self, ops: &[LinkOp]) -> impl Future<Output = Result<(), PortError>> + Send;
 }
@@ -26,6 +28,8 @@ pub trait ConfigPort {
 
 /// frr.service.
 pub trait ServicePort {
+    /// Makes sure that it is there, before anything is changed; tells whether it runs.
+    fn running(&self) -> impl Future<Output = Result<bool, PortError>> + Send;
     /// Reloads it and waits for the end.
     fn reload(&self) -> impl Future<Output = Result<(), PortError>> + Send;
 }
@@ -40,18 +44,21 @@ pub struct VniState {
 }
 
 /// FRR's running state.
-pub trait ZebraPort {
+pub trait DaemonPort {
     /// VRFs with a VNI, by interface name.
     fn vnis(&self) -> impl Future<Output = Result<BTreeMap<String, VniState>, PortError>> + Send;
     /// Gives VRFs, by interface name, their VNIs, ahead of the reload.
     fn map_vnis(&self, vnis: &[(String, u32)]) -> impl Future<Output = Result<(), PortError>> + Send;
-    /// Removes the stanzas of VRFs whose device is gone and that no reload removes.
-    fn forget_vrfs(&self, vrfs: &[String]) -> impl Future<Output = Result<(), PortError>> + Send;
+    /// Takes the veth neighbors of VRFs, by interface name, out of their instances, ahead of the reload that removes these.
+    fn release_vrfs(&self, vrfs: &[String]) -> impl Future<Output = Result<(), PortError>> + Send;
+    /// Removes the stanzas of VRFs whose device is gone and that no reload removes; gives those that are still there,
+    /// with the reason.
+    fn forget_vrfs(&self, vrfs: &[String]) -> impl Future<Output = Result<BTreeMap<String, String>, PortError>> + Send;
 }
 
 /// All of them.
 #[derive(Debug)]
-pub struct Ports<L, C, S, Z> {
+pub struct Ports<L, C, S, D> {
     /// Kernel links.
     pub links: L,
     /// frr.conf.
@@ -59,5 +66,5 @@ pub struct Ports<L, C, S, Z> {
     /// frr.service.
     pub service: S,
     /// FRR's running state.
-    pub zebra: Z,
+    pub daemons: D,
 }

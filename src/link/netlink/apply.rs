@@ -1,6 +1,7 @@
 //! Writes links: one operation, one message.
 
 use nix::errno::Errno;
+use rtnetlink::packet_core::ErrorMessage;
 use rtnetlink::packet_route::link::{
     AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind,
     InfoVeth, InfoVrf, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
@@ -115,10 +116,14 @@ fn index(op: &LinkOp, name: &IfName) -> Result<u32, LinkError> {
 fn refused(op: &LinkOp, error: Error) -> LinkError {
     let op = Box::new(op.clone());
     match error {
-        Error::NetlinkError(message) => match Errno::from_raw(message.raw_code().saturating_neg()) {
+        Error::NetlinkError(message) => match errno(&message) {
             Errno::EPERM => LinkError::NotPermitted { op },
             errno => LinkError::Refused { op, errno },
         },
         other => LinkError::Netlink { op, message: other.to_string() },
     }
+}
+
+pub(super) fn errno(message: &ErrorMessage) -> Errno {
+    Errno::from_raw(message.raw_code().saturating_neg())
 }

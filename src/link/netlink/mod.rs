@@ -3,7 +3,9 @@
 mod apply;
 mod observe;
 
+use nix::errno::Errno;
 use rtnetlink::Handle;
+use rtnetlink::packet_route::link::LinkMessage;
 
 use super::{LinkError, LinkOp, ObservedLinks};
 
@@ -30,6 +32,24 @@ impl Netlink {
     /// A dump that fails, or that the kernel calls interrupted again and again: part of the links is not the links.
     pub async fn observe(&self) -> Result<ObservedLinks, LinkError> {
         observe::observe(self.handle.clone()).await
+    }
+
+    /// Makes sure that the kernel lets us change links, before anything is changed.
+    ///
+    /// It asks for a change of a link that cannot be there: `rtnetlink_rcv_msg` looks at CAP_NET_ADMIN first (EPERM),
+    /// and for the link only then (ENODEV).
+    ///
+    /// # Errors
+    /// CAP_NET_ADMIN is missing.
+    pub async fn may_write(&self) -> Result<(), LinkError> {
+        let mut message = LinkMessage::default();
+        message.header.index = i32::MAX.cast_unsigned();
+        match self.handle.link().set(message).execute().await {
+            Err(rtnetlink::Error::NetlinkError(error)) if apply::errno(&error) == Errno::EPERM => {
+                Err(LinkError::MayNotWrite)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Carries out operations in order, one message each.
