@@ -10,12 +10,13 @@
 mod lab;
 
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 use std::process::Command;
 
+use lab::Expected;
 use network_operator::link::netlink::Netlink;
 use network_operator::link::{DesiredLinks, LinkPlan, VrfLinks, plan};
 use network_operator::model::RouteTables;
-use serde_json::Value;
 
 const UNDERLAY: &str = "ip link add dum.underlay mtu 9100 type dummy; ip addr add 192.0.2.129/32 dev dum.underlay; ip link set dum.underlay up";
 
@@ -24,15 +25,6 @@ fn sh(command: &str) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(output.status.success(), "`{command}`: {}{}", text(&output.stdout), text(&output.stderr));
     text(&output.stdout)
-}
-
-fn link(name: &str) -> Value {
-    let show = |what: &str| {
-        serde_json::from_str::<Value>(&sh(&format!("ip -d -j {what} show dev {name}"))).unwrap()[0].clone()
-    };
-    let mut link = show("link");
-    link["addr_info"] = show("addr")["addr_info"].clone();
-    link
 }
 
 struct Rig {
@@ -128,52 +120,15 @@ fn every_attribute_of_the_contract_is_there_and_every_wrong_one_is_repaired() {
 }
 
 fn attributes() {
-    for (vrf, vni, mtu) in [("a", 100, 9000), ("b", 101, 1500)] {
-        let [vr, br, vx, vd, dv] = ["vr", "br", "vx", "vd", "dv"].map(|prefix| link(&format!("{prefix}.{vrf}")));
-        for one in [&vr, &br, &vx, &vd, &dv] {
-            assert_eq!(one["ifalias"], "network-operator", "{one}");
-            assert!(one["flags"].as_array().unwrap().contains(&"UP".into()), "{one}");
-        }
-        assert_eq!(vr["linkinfo"]["info_kind"], "vrf");
-        let table = vr["linkinfo"]["info_data"]["table"].as_u64().unwrap();
-        assert!((52..=252).contains(&table), "{vr}");
-        assert_eq!((&br["linkinfo"]["info_kind"], &br["master"]), (&"bridge".into(), &format!("vr.{vrf}").into()));
-        let info = &vx["linkinfo"]["info_data"];
-        assert_eq!(
-            (&info["id"], &info["local"], &info["link"]),
-            (&vni.into(), &"192.0.2.129".into(), &"dum.underlay".into())
-        );
-        assert_eq!((&info["port"], &info["learning"]), (&4789.into(), &false.into()));
-        assert_eq!(vx["master"], format!("br.{vrf}"));
-        let port = &vx["linkinfo"]["info_slave_data"];
-        assert_eq!(
-            (&port["learning"], &port["hairpin"], &port["neigh_suppress"]),
-            (&false.into(), &true.into(), &false.into())
-        );
-        for one in [&br, &vx] {
-            assert_eq!(one["address"], "02:54:c0:00:02:81");
-            assert_eq!((&one["mtu"], &one["inet6_addr_gen_mode"]), (&9000.into(), &"none".into()));
-            assert_eq!(one["addr_info"].as_array().unwrap().len(), 0, "{one}");
-        }
-        assert_eq!((&vd["master"], &dv["master"]), (&format!("vr.{vrf}").into(), &Value::Null));
-        assert_eq!((&vd["link"], &dv["link"]), (&format!("dv.{vrf}").into(), &format!("vd.{vrf}").into()));
-        for one in [&vd, &dv] {
-            assert_eq!((&one["mtu"], &one["inet6_addr_gen_mode"]), (&mtu.into(), &"eui64".into()));
-            let mac = one["address"].as_str().unwrap();
-            let bytes: Vec<u8> = mac.split(':').map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect();
-            let group = |index: usize, high: u8, low: u8| (index, u16::from(high) << 8 | u16::from(low));
-            let mut segments = [0xfe80u16, 0, 0, 0, 0, 0, 0, 0];
-            for (index, value) in [
-                group(4, bytes[0] ^ 2, bytes[1]),
-                group(5, bytes[2], 0xff),
-                group(6, 0xfe, bytes[3]),
-                group(7, bytes[4], bytes[5]),
-            ] {
-                segments[index] = value;
-            }
-            let expected = std::net::Ipv6Addr::from(segments).to_string();
-            assert_eq!(one["addr_info"][0]["local"], expected, "{one}");
-        }
+    // The foreign VRFs have the tables 50 and 51.
+    attributes_of(&[("a", 100, 9000), ("b", 101, 1500)], 9000, 52..=252);
+}
+
+fn attributes_of(vrfs: &[(&str, u32, u32)], overlay_mtu: u32, tables: RangeInclusive<u64>) {
+    for (vrf, vni, mtu) in vrfs {
+        let (local, mac) = ("192.0.2.129", "02:54:c0:00:02:81");
+        let expected = Expected { vrf, vni: *vni, mtu: *mtu, overlay_mtu, local, mac, tables: tables.clone() };
+        lab::assert_attributes(&sh, &expected);
     }
 }
 
@@ -185,7 +140,7 @@ fn a_vxlan_is_as_large_as_its_underlay_leaves() {
     sh(UNDERLAY);
     sh("ip link set dum.underlay mtu 1600");
     Rig::new().run(&[("a", 100, 9000)]);
-    assert_eq!((link("vx.a")["mtu"].clone(), link("br.a")["mtu"].clone()), (1550.into(), 1550.into()));
+    attributes_of(&[("a", 100, 9000)], 1550, 50..=252);
 }
 
 #[test]

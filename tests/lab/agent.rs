@@ -4,20 +4,20 @@ use std::time::Duration;
 
 use super::Node;
 
-/// Arguments that most tests share.
-pub struct AgentArgs;
-
-impl AgentArgs {
-    /// Objects from a folder, and a window short enough for tests.
-    pub const MANIFESTS: &'static str = "--manifests /etc/network-operator/manifests --debounce 1s";
-}
+/// Objects from a folder, and a window short enough for tests.
+pub const FROM_MANIFESTS: &str = "--manifests /etc/network-operator/manifests --debounce 1s";
 
 impl Node {
     /// Starts the agent.
     pub fn start_agent(&self, args: &str) {
+        self.start_agent_with(args, "");
+    }
+
+    /// Starts the agent with more environment: `-E NAME=VALUE`.
+    pub fn start_agent_with(&self, args: &str, env: &str) {
         self.ok(&format!(
             "systemctl reset-failed network-operator 2>/dev/null; systemd-run -q --unit=network-operator -p Type=exec \
-             -p TimeoutStopSec=60 -E NODE_NAME={} -E RUST_BACKTRACE=1 /labbin/network-operator run {args}",
+             -p TimeoutStopSec=60 -E NODE_NAME={} -E RUST_LOG=network_operator=debug {env} /labbin/network-operator run {args}",
             self.name()
         ));
     }
@@ -25,6 +25,30 @@ impl Node {
     /// Stops the agent with SIGTERM.
     pub fn stop_agent(&self) {
         self.ok("systemctl stop network-operator");
+    }
+
+    /// How often the agent has said a text.
+    pub fn says(&self, text: &str) -> usize {
+        self.agent_log().lines().filter(|line| line.contains(text)).count()
+    }
+
+    /// Asserts that whatever happens meanwhile makes no netlink write, no file write and no reload.
+    pub fn assert_nothing_done(&self, meanwhile: impl FnOnce(&Self)) {
+        let state = || {
+            self.ok("stat -c '%i %Y %Z' /etc/frr/frr.conf /etc/frr/frr.conf.tpl; ls -a /etc/frr")
+                + &self.reloads().to_string()
+        };
+        // Bridge and FRR have things to settle among themselves after a new port.
+        self.wait("quiet links", Duration::from_secs(120), |node| {
+            let events = node.run("timeout 10 ip monitor link address").stdout;
+            if events.is_empty() { Ok(()) } else { Err(events) }
+        });
+        let before = state();
+        self.ok("setsid ip monitor link address >/tmp/monitor 2>&1 & echo $! >/tmp/monitor.pid");
+        meanwhile(self);
+        self.ok("kill $(cat /tmp/monitor.pid)");
+        assert_eq!(self.read("/tmp/monitor"), "", "netlink writes");
+        assert_eq!(state(), before);
     }
 
     /// What the agent said.
@@ -45,6 +69,11 @@ impl Node {
     pub fn reloads(&self) -> usize {
         let count = self.ok("journalctl -o cat --no-pager _PID=1 UNIT=frr.service | grep -c '^Reloading' || true");
         count.trim().parse().unwrap()
+    }
+
+    /// Waits until the agent has applied one more change set than `before`, and gives how many it has now.
+    pub fn applied(&self, before: usize, limit: Duration) -> usize {
+        self.agent_says(" applied ", before, limit)
     }
 
     /// Process number of a daemon.

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use base64::prelude::{BASE64_STANDARD, Engine};
+
 use super::{Bridge, artefact, bridge::HOST};
 
 /// The API server; it ends with this value.
@@ -28,7 +30,7 @@ impl ApiServer {
     /// Starts one in the namespace of a bridge, where it is the only one, so that its ports are fixed.
     pub fn start(bridge: &Bridge) -> Self {
         let folder = tempfile::Builder::new().prefix("lab-").tempdir_in("/dev/shm").unwrap();
-        fs::write(folder.path().join("tokens.csv"), "admin,admin,admin,system:masters\n").unwrap();
+        fs::write(folder.path().join("tokens.csv"), "admin,admin,admin,system:masters\nagent,agent,agent\n").unwrap();
         let mut server = Self { folder, netns: bridge.netns().to_owned(), etcd: None, server: None };
         server.run("openssl", &["genrsa", "-out", &server.path("sa.key"), "2048"]);
         server.start_again();
@@ -58,8 +60,12 @@ impl ApiServer {
                 "--endpoint-reconciler-type=none",
             ],
         ));
-        fs::write(self.path("kubeconfig"), self.kubeconfig("admin")).unwrap();
         let begin = Instant::now();
+        while fs::metadata(self.path("certs/apiserver.crt")).map_or(0, |file| file.len()) == 0 {
+            assert!(begin.elapsed() < Duration::from_secs(60), "no certificate:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        fs::write(self.path("kubeconfig"), self.kubeconfig("admin")).unwrap();
         while !self.try_kubectl(&["get", "--raw", "/readyz"], "").is_ok_and(|answer| answer == "ok") {
             assert!(begin.elapsed() < Duration::from_secs(90), "no API server:\n{}", self.log());
             std::thread::sleep(Duration::from_millis(200));
@@ -74,10 +80,12 @@ impl ApiServer {
         }
     }
 
-    /// A client configuration for whoever has the token.
+    /// A client configuration for whoever has the token. The server's certificate brings its own authority along.
     pub fn kubeconfig(&self, token: &str) -> String {
+        let certificates = fs::read(self.path("certs/apiserver.crt")).unwrap();
+        let authority = BASE64_STANDARD.encode(certificates);
         format!(
-            "apiVersion: v1\nkind: Config\ncurrent-context: lab\nclusters:\n- name: lab\n  cluster: {{server: 'https://{HOST}:6443', insecure-skip-tls-verify: true}}\nusers:\n- name: lab\n  user: {{token: {token}}}\ncontexts:\n- name: lab\n  context: {{cluster: lab, user: lab}}\n"
+            "apiVersion: v1\nkind: Config\ncurrent-context: lab\nclusters:\n- name: lab\n  cluster: {{server: 'https://{HOST}:6443', certificate-authority-data: {authority}}}\nusers:\n- name: lab\n  user: {{token: {token}}}\ncontexts:\n- name: lab\n  context: {{cluster: lab, user: lab}}\n"
         )
     }
 

@@ -37,11 +37,17 @@ impl Bridge {
         &self.netns
     }
 
-    /// Makes one more tap on the bridge.
-    pub(super) fn tap(&self) -> String {
+    /// Makes one more bridge in the same namespace, without an address.
+    pub fn segment(&self, name: &str) {
+        ip(&format!("-n {} link add {name} type bridge", self.netns));
+        ip(&format!("-n {} link set {name} up", self.netns));
+    }
+
+    /// Makes one more tap on a bridge of this namespace.
+    pub(super) fn tap(&self, segment: &str) -> String {
         let (ns, tap) = (&self.netns, unique("t"));
         ip(&format!("-n {ns} tuntap add {tap} mode tap"));
-        ip(&format!("-n {ns} link set {tap} master br0 up"));
+        ip(&format!("-n {ns} link set {tap} master {segment} up"));
         tap
     }
 }

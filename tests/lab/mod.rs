@@ -11,15 +11,19 @@
 
 mod agent;
 mod apiserver;
+mod attributes;
 mod bridge;
+mod claims;
 mod fabric;
 mod node;
 mod program;
 
-pub use agent::AgentArgs;
+pub use agent::FROM_MANIFESTS;
 pub use apiserver::ApiServer;
+pub use attributes::{Expected, assert_attributes};
 pub use bridge::Bridge;
-pub use fabric::{Fabric, MANIFESTS, Spelling, lab_file};
+pub use claims::Claim;
+pub use fabric::{Fabric, LAB_MANIFESTS, MANIFESTS, Spelling, lab_file};
 pub use node::{Image, Node, Output};
 pub use program::under_uml;
 

@@ -98,8 +98,13 @@ impl Builder {
     }
 
     /// The next `vecN`, on a bridge.
-    pub fn nic(mut self, bridge: &Bridge) -> Self {
-        self.nics.push((bridge.netns().to_owned(), bridge.tap()));
+    pub fn nic(self, bridge: &Bridge) -> Self {
+        self.nic_on(bridge, "br0")
+    }
+
+    /// The next `vecN`, on a segment that was made beside the bridge.
+    pub fn nic_on(mut self, bridge: &Bridge, segment: &str) -> Self {
+        self.nics.push((bridge.netns().to_owned(), bridge.tap(segment)));
         self
     }
 

@@ -7,7 +7,7 @@ cache=${NETWORK_OPERATOR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/network-operator
 
 usage() {
   cat <<USAGE
-Usage: $0 [packages] [images] [apiserver] [rust]     (default: all of them, in this order)
+Usage: $0 [rust] [packages] [images] [apiserver]     (default: all of them, in this order)
 
   packages   Debian packages that building and testing need (apt-get install)
   images     node images with systemd and FRR: Debian 12 (FRR 8.4.4) and Debian 13 (FRR 10.3)
@@ -28,7 +28,7 @@ made() { [ -e "$cache/$1" ] && [ "$(cat "$cache/$1.key" 2>/dev/null)" = "$2" ]; 
 key() { cat "$@" | sha256sum | cut -c1-32; }
 
 host_packages=(build-essential ca-certificates curl debian-archive-keyring dpkg-dev e2fsprogs etcd-server git golang-go
-  iproute2 jq kmod mmdebstrap pkg-config python3 rsync user-mode-linux xz-utils)
+  golang-github-modern-go-reflect2-dev iproute2 jq kmod mmdebstrap pkg-config python3 rsync user-mode-linux xz-utils)
 
 packages() {
   local missing=() p
@@ -127,6 +127,10 @@ build_kubernetes() {
   dpkg-source -x kubernetes_*.dsc tree
   mkdir -p "$work/go/src/k8s.io"
   mv tree "$work/go/src/k8s.io/kubernetes" && cd "$work/go/src/k8s.io/kubernetes"
+  # The vendored reflect2 1.0.1 walks maps as Go did before 1.18: an API server built with 1.19 dies on the first custom
+  # object. Debian has 1.0.2.
+  rm -rf vendor/github.com/modern-go/reflect2
+  cp -r /usr/share/gocode/src/github.com/modern-go/reflect2 vendor/github.com/modern-go/
   # The tree must not look like a checkout of whatever holds the cache folder.
   env -u GOFLAGS GOPATH="$work/go" GO111MODULE=off GOCACHE="$work/gocache" KUBE_GIT_VERSION=v1.20.2 KUBE_GIT_TREE_STATE=clean KUBE_GIT_COMMIT=debian \
     make WHAT="cmd/kube-apiserver cmd/kubectl"
@@ -150,7 +154,7 @@ case "${1:-}" in -h | --help) usage; exit 0 ;; esac
 mkdir -p "$cache"
 exec 9>"$cache/lock"
 flock -n 9 || { say "another set-up is running; waiting for it"; flock 9; }
-[ $# -gt 0 ] || set -- packages images apiserver rust
+[ $# -gt 0 ] || set -- rust packages images apiserver
 for step in "$@"; do
   case "$step" in
     packages | images | apiserver | rust) "$step" ;;

@@ -1,0 +1,161 @@
+//! The main job on a real node beside a real leaf: objects in, leaked routes out; ten change sets; nothing left behind.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that fails must stop"
+)]
+
+mod lab;
+
+use std::time::Duration;
+
+use lab::{Expected, FROM_MANIFESTS, Fabric, Image, MANIFESTS, Node, Spelling, lab_file};
+
+const LIMIT: Duration = Duration::from_secs(180);
+
+#[test]
+fn bookworm_with_a_plain_template() {
+    main_job(Image::Bookworm, Spelling::Plain);
+}
+
+#[test]
+fn bookworm_with_a_template_that_says_vrf_default() {
+    main_job(Image::Bookworm, Spelling::VrfDefault);
+}
+
+#[test]
+fn trixie_with_a_plain_template() {
+    main_job(Image::Trixie, Spelling::Plain);
+}
+
+#[test]
+fn trixie_with_a_template_that_says_vrf_default() {
+    main_job(Image::Trixie, Spelling::VrfDefault);
+}
+
+/// What belongs to others, as it must stay.
+#[derive(Debug, PartialEq)]
+struct Foreign {
+    links: String,
+    running: String,
+}
+
+fn foreign(node: &Node) -> Foreign {
+    let links =
+        ["vr-mine", "br.others", "dum.underlay", "vec0"].map(|name| node.ok(&format!("ip -d -j link show dev {name}")));
+    // FRR prints the host's name once a reload has been; nobody configured it.
+    let running = node
+        .vtysh("show running-config")
+        .lines()
+        .filter(|line| !line.starts_with("hostname"))
+        .collect::<Vec<_>>()
+        .join("\n");
+    Foreign { links: links.concat(), running }
+}
+
+fn main_job(image: Image, spelling: Spelling) {
+    let fabric = Fabric::boot(image, spelling);
+    let node = &fabric.node;
+    let before = foreign(node);
+    let bgpd = node.pid("bgpd zebra");
+    node.give_manifests();
+    all_is_planned(node);
+    assert_eq!(foreign(node), before, "planning changes nothing");
+    node.start_agent(FROM_MANIFESTS);
+    let mut applied = node.applied(0, LIMIT);
+    assert_eq!(node.reloads(), 1);
+    converged(&fabric);
+    nothing_is_planned(node);
+    node.assert_nothing_done(|node| {
+        let idle = node.says("nothing to do");
+        node.ok(&format!("touch {MANIFESTS}/blue.yaml /opt/network-operator/config.yaml"));
+        let idle = node.agent_says("nothing to do", idle, LIMIT);
+        // A restart of the agent changes nothing either.
+        node.stop_agent();
+        node.start_agent(FROM_MANIFESTS);
+        node.agent_says("nothing to do", idle, LIMIT);
+    });
+    for (number, change) in CHANGES.iter().enumerate() {
+        let reloads = node.reloads();
+        node.ok(&format!("cd {MANIFESTS} && {change}"));
+        applied = node.applied(applied, LIMIT);
+        assert_eq!(node.reloads(), reloads + 1, "change {number}: {change}");
+        assert_eq!(node.ok("systemctl is-active frr").trim(), "active", "change {number}: {change}");
+        assert_eq!(node.pid("bgpd zebra"), bgpd, "change {number}: {change}");
+    }
+    let log = node.ok("journalctl -u frr -o cat --no-pager");
+    assert!(!log.contains("failed due to") && !log.contains("FAILURE"), "{log}");
+    fabric.wait_sessions(&["blue", "red", "green"]);
+    node.ok(&format!("rm {MANIFESTS}/*"));
+    node.applied(applied, Duration::from_secs(400));
+    assert_eq!(node.ok("ip -o link | grep -E ': (vr|br|vx|vd|dv)\\.(blue|red|green)' || true"), "");
+    assert_eq!(foreign(node), before);
+    assert_eq!(node.pid("bgpd zebra"), bgpd);
+    node.stop_agent();
+    assert_eq!(foreign(node), before, "stopping changes nothing");
+}
+
+/// Change sets, each of them one reload. The operator file knows green from the beginning of the third on.
+const CHANGES: [&str; 10] = [
+    // A prefix more, a community, a verdict turned.
+    "sed -i 's#  - {cidr: 203.0.113.0/28, action: permit}#&\\n  - {cidr: 203.0.113.16/28, action: permit}#' blue.yaml",
+    "sed -i 's/community: 64510:100/community: \"64510:100 64510:200\"/' blue.yaml",
+    "sed -i 's/203.0.113.48\\/28, action: deny/203.0.113.48\\/28, action: permit/' red.yaml",
+    // A VRF more, by the operator file and an object.
+    "sed -i 's/  red: 101/  red: 101\\n  green: 102/' /opt/network-operator/config.yaml && sed 's/red/green/g' red.yaml > green.yaml.new && mv green.yaml.new green.yaml",
+    // An aggregate, an object less.
+    "sed -i 's/  seq: 20/  seq: 20\\n  aggregate: [203.0.113.0\\/26]/' blue.yaml",
+    "sed -i '/^---/,$d' blue.yaml",
+    // A VRF goes and comes back.
+    "mv green.yaml green.off",
+    "mv green.off green.yaml",
+    // A VNI changes, and a route target is given.
+    "sed -i 's/green: 102/green: 103/' /opt/network-operator/config.yaml",
+    "sed -i 's/vrfConfig:/vrfConfig:\\n  green: {vni: 103, rt: \"64497:103\"}/' /opt/network-operator/config.yaml",
+];
+
+const PLAN: &str = "/labbin/network-operator plan --node-name node-1 -f /etc/network-operator/manifests";
+
+fn all_is_planned(node: &Node) {
+    let text = node.ok(PLAN);
+    for line in ["  create vrf vr.blue table 50", "  up dv.red", "+vrf vr.red", "+ vni 101", "--- /etc/frr/frr.conf"] {
+        assert!(text.lines().any(|planned| planned == line), "no {line:?} in:\n{text}");
+    }
+    let json = node.json(&format!("{PLAN} --output json"));
+    assert_eq!(json["frr"]["changed"], true);
+    assert_eq!(json["links"]["create"][0], serde_json::json!({"op": "create-vrf", "name": "vr.blue", "table": 50}));
+    assert_eq!(json["rejections"], serde_json::json!([]));
+}
+
+fn nothing_is_planned(node: &Node) {
+    assert_eq!(node.ok(PLAN), "links: nothing to do\nfrr.conf: nothing to do\n");
+}
+
+fn converged(fabric: &Fabric) {
+    fabric.assert_claims(LIMIT);
+    for (vrf, vni, mtu) in [("blue", 100, 9000), ("red", 101, 1500)] {
+        let (local, mac) = ("192.0.2.129", "02:54:c0:00:02:81");
+        let expected = Expected { vrf, vni, mtu, overlay_mtu: 9000, local, mac, tables: 50..=252 };
+        lab::assert_attributes(&|command| fabric.node.ok(command), &expected);
+    }
+}
+
+#[test]
+fn the_lab_objects_are_good_for_render_too() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["node.conf", "config.yaml"] {
+        std::fs::write(folder.path().join(name), lab_file(name)).unwrap();
+    }
+    let manifests = format!("{}/testdata/lab/manifests", env!("CARGO_MANIFEST_DIR"));
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_network-operator"))
+        .current_dir(folder.path())
+        .args(["render", "--config", "config.yaml", "--template", "node.conf", "--underlay-ip", "192.0.2.129"])
+        .args(["--node-name", "node-1", "-f", &manifests])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(String::from_utf8(output.stdout).unwrap().contains("\nrouter bgp 64510 vrf vr.blue\n"));
+}
