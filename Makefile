@@ -10,11 +10,11 @@ demo: setup-node
 
 ## test: install what the tests need, and run all of them
 test: setup
-	$(CARGO) test --locked
+	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-3} $(CARGO) test --locked
 
 ## unit: the tests that need neither root nor the lab
 unit:
-	$(CARGO) test --locked --lib --test link_plan --test house --test crds --test render
+	$(CARGO) test --locked --lib --test link_plan --test pipeline --test house --test crds --test render --test cli
 
 ## setup: packages, node images and an API server for the tests (cached)
 setup:

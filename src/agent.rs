@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::frr::files::FrrFiles;
+use crate::frr::release;
 use crate::frr::render::Renderer;
 use crate::frr::running;
 use crate::frr::service::FrrService;
@@ -75,6 +76,14 @@ impl ConfigPort for FrrFiles {
     fn write(&self, text: &str) -> Result<(), PortError> {
         Ok(self.write_conf(text)?)
     }
+
+    fn reload_owed(&self) -> bool {
+        FrrFiles::reload_owed(self)
+    }
+
+    fn reloaded(&self) -> Result<(), PortError> {
+        Ok(FrrFiles::reloaded(self)?)
+    }
 }
 
 impl ServicePort for FrrService {
@@ -97,8 +106,8 @@ impl DaemonPort for Vty {
         Ok(running::map_vnis(self, vnis).await?)
     }
 
-    async fn release_vrfs(&self, vrfs: &[String]) -> Result<(), PortError> {
-        Ok(running::release_vrfs(self, vrfs).await?)
+    async fn release_vrfs(&self, text: &str) -> Result<(), PortError> {
+        Ok(release::release_vrfs(self, text).await?)
     }
 
     async fn forget_vrfs(&self, vrfs: &[String]) -> Result<BTreeMap<String, String>, PortError> {
@@ -136,7 +145,7 @@ pub async fn run(config: AgentConfig, cancel: CancellationToken) -> anyhow::Resu
     };
     let from_files = matches!(objects, ObjectSource::Manifests { .. });
     let (watch_triggers, watch_cancel) = (triggers.clone(), cancel.clone());
-    let watcher = tokio::spawn(watch(watched, watch_triggers, watch_cancel));
+    let mut watcher = tokio::spawn(watch(watched, watch_triggers, watch_cancel));
     if from_files {
         triggers.send(Trigger::Objects).context("begin")?;
     }
@@ -156,9 +165,15 @@ pub async fn run(config: AgentConfig, cancel: CancellationToken) -> anyhow::Resu
         last_error: None,
     };
     tracing::info!(node = %agent.node_name, version = env!("CARGO_PKG_VERSION"), "network-operator runs");
-    agent.serve(Debounce::new(debounce), incoming, cancel.clone()).await;
-    cancel.cancel();
-    watcher.await.context("watch files")??;
+    let serve = agent.serve(Debounce::new(debounce), incoming, cancel.clone());
+    tokio::select! {
+        () = serve => {
+            cancel.cancel();
+            watcher.await.context("watch files")??;
+        }
+        // One that is deaf to its files must not look alive.
+        ended = &mut watcher => ended.context("watch files")??,
+    }
     tracing::info!("network-operator ends; the node stays as it is");
     Ok(())
 }
@@ -223,12 +238,12 @@ impl Agent {
         let begin = Instant::now();
         let causes = causes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         match self.try_run().await {
-            Ok(()) => {
+            Ok(result) => {
                 if self.last_error.take().is_some() {
                     tracing::info!("the run succeeds again");
                 }
                 tracing::debug!(%causes, seconds = begin.elapsed().as_secs_f32(), "run ended");
-                RunResult::Good
+                result
             }
             Err(error) => {
                 let words = format!("{error:#}");
@@ -241,17 +256,20 @@ impl Agent {
         }
     }
 
-    async fn try_run(&mut self) -> anyhow::Result<()> {
+    async fn try_run(&mut self) -> anyhow::Result<RunResult> {
         let config = self.operator_file.current()?;
         // No answer is not "no objects": the node keeps what it has.
-        let Some(objects) = self.objects.current()? else { return Ok(()) };
+        let Some(objects) = self.objects.current()? else { return Ok(RunResult::Good) };
         if self.files.ensure_template()? {
             tracing::info!(template = %self.files.template().display(), "made the template of frr.conf");
         }
         let template = self.files.read_template()?;
         let inputs = Inputs { objects, config, template, hostname: self.node_name.clone() };
-        let outcome = self.pipeline.run(&inputs).await?;
-        self.reporter.report(&outcome);
-        Ok(())
+        let prepared = self.pipeline.prepare(&inputs).await?;
+        self.reporter.left_out(&prepared.rejections, &prepared.links.problems);
+        let outcome = self.pipeline.carry_out(&prepared).await?;
+        outcome.report(prepared.rejections.len());
+        // Nobody tells when what was in the way of a VRF has gone.
+        Ok(if prepared.links.problems.is_empty() { RunResult::Good } else { RunResult::Failed })
     }
 }

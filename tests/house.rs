@@ -19,7 +19,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("frr/files", &[]),
     ("frr/vty", &[]),
     ("frr/service", &[]),
-    ("frr/running", &[]),
+    ("frr/running", &["link"]),
+    ("frr/release", &["model"]),
     ("trigger", &["api", "desired"]),
     ("trigger/kube", &["api", "desired", "trigger"]),
     ("trigger/manifests", &["api", "desired", "trigger"]),
@@ -35,12 +36,13 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 ];
 
 /// Modules that a name of a parent does not stand for.
-const ADAPTERS: [&str; 8] = [
+const ADAPTERS: [&str; 9] = [
     "link/netlink",
     "frr/files",
     "frr/vty",
     "frr/service",
     "frr/running",
+    "frr/release",
     "trigger/kube",
     "trigger/manifests",
     "trigger/files",

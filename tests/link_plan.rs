@@ -108,8 +108,9 @@ impl Kernel {
                 (self.get(name.as_str()).mac, self.get(name.as_str()).mtu) = (Some(*mac), *mtu);
                 self.enslave(name.as_str(), master.as_str());
             }
-            LinkOp::CreateVeth { name, peer, master, mtu } => {
+            LinkOp::CreateVeth { name, peer, master, mac, peer_mac, mtu } => {
                 self.veth(name.as_str(), peer.as_str());
+                (self.get(name.as_str()).mac, self.get(peer.as_str()).mac) = (Some(*mac), Some(*peer_mac));
                 (self.get(name.as_str()).mtu, self.get(peer.as_str()).mtu) = (*mtu, *mtu);
                 self.enslave(name.as_str(), master.as_str());
             }

@@ -135,8 +135,8 @@ fn host_bits_are_rejected_with_the_network() {
 #[test]
 fn ge_and_le_that_frr_refuses_are_rejected() {
     for (item, field) in [
-        ("{cidr: 203.0.113.0/24, ge: 24, action: permit}", "ge"),
-        ("{cidr: 203.0.113.0/24, le: 24, action: permit}", "le"),
+        ("{cidr: 203.0.113.0/24, ge: 23, action: permit}", "ge"),
+        ("{cidr: 203.0.113.0/24, le: 23, action: permit}", "le"),
         ("{cidr: 203.0.113.0/24, ge: 28, le: 26, action: permit}", "ge"),
         ("{cidr: 203.0.113.0/24, ge: 33, action: permit}", "ge"),
         ("{cidr: 203.0.113.0/24, le: 33, action: permit}", "le"),
@@ -243,9 +243,11 @@ fn an_unknown_hint_is_named_with_its_line() {
 }
 
 #[test]
-fn ipv6_routes_without_their_hint_are_refused_with_its_place() {
-    let case = Case::new().change("objects.yaml", "cidr: 203.0.113.0/24, le: 28", "cidr: '2001:db8::/32'");
-    case.fails(&["VRF a", "{{.NeighborsV6}}", "ipv6 unicast"]);
+fn ipv6_routes_without_their_hint_are_rejected_with_its_place() {
+    let cure = "`#++{{.NeighborsV6}}` in `address-family ipv6 unicast`";
+    let item = with_import("{cidr: '2001:db8::/32', action: permit}");
+    Case::new().object("a", &item).rejects(&["spec.import: 2001:db8::/32 is IPv6", cure]);
+    Case::new().object("a", &format!("{EMPTY}\n  aggregate: ['2001:db8::/32']")).rejects(&["spec.aggregate", cure]);
 }
 
 #[test]

@@ -74,12 +74,12 @@ pub struct RouteItem {
     #[schemars(range(min = 1, max = 4294967295_u64))]
     pub seq: Option<i64>,
 
-    /// Matches longer prefixes, from this length on: above the length of `cidr`, at most 32 (IPv4) or 128 (IPv6).
+    /// Matches longer prefixes, from this length on: not below the length of `cidr`, at most 32 (IPv4) or 128 (IPv6).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 128))]
     pub ge: Option<i64>,
 
-    /// Matches longer prefixes, up to this length: above the length of `cidr`, not below `ge`.
+    /// Matches longer prefixes, up to this length: not below the length of `cidr`, not below `ge`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 128))]
     pub le: Option<i64>,

@@ -49,17 +49,31 @@ impl Fault {
     }
 }
 
+/// Whether the template has a place for the neighbors that carry IPv6 routes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ipv6 {
+    /// It has the hint `NeighborsV6`.
+    HasPlace,
+    /// It has not.
+    HasNone,
+}
+
 /// Puts the good objects together and says why the bad ones are left out.
 ///
 /// Between two objects that contradict each other the older one stands (creation time, then name), so that every
 /// node comes to the same verdict and a new object never takes down what an old one carries.
-pub fn judge<'a>(objects: impl IntoIterator<Item = &'a VrfRouteConfiguration>, config: &OperatorConfig) -> Judged {
+pub fn judge<'a>(
+    objects: impl IntoIterator<Item = &'a VrfRouteConfiguration>,
+    config: &OperatorConfig,
+    ipv6: Ipv6,
+) -> Judged {
     let mut by_age: Vec<_> = objects.into_iter().collect();
     by_age.sort_by_key(|object| (age(object), name(object)));
     let mut vrfs: BTreeMap<VrfName, (Mtu, Vrf)> = BTreeMap::new();
     let mut rejections = Vec::new();
     for object in by_age {
-        let accepted = parse(&object.spec, config).and_then(|parsed| join(&mut vrfs, parsed, config));
+        let parsed = parse(&object.spec, config).and_then(|parsed| ipv6_has_place(parsed, config, ipv6));
+        let accepted = parsed.and_then(|parsed| join(&mut vrfs, parsed, config));
         if let Err(fault) = accepted {
             rejections.push(fault.of(name(object)));
         }
@@ -96,6 +110,27 @@ fn parse(spec: &VrfRouteConfigurationSpec, config: &OperatorConfig) -> Result<Pa
         RoutePolicy { seq, import: rules("spec.import", import)?, export: rules("spec.export", export)?, community };
     let aggregates = aggregates(aggregate)?;
     Ok(Parsed { vrf, mtu, aggregates, policy })
+}
+
+/// A skipped VRF has IPv6 text in the default instance only where it aggregates.
+fn ipv6_has_place(parsed: Parsed, config: &OperatorConfig, ipv6: Ipv6) -> Result<Parsed, Fault> {
+    if ipv6 == Ipv6::HasPlace {
+        return Ok(parsed);
+    }
+    let Parsed { vrf, mtu: _, aggregates, policy } = &parsed;
+    let of_list = |name: &str, list: &[PrefixRule]| {
+        let skipped = config.skip_vrfs.contains(vrf);
+        let found = list.iter().find(|rule| rule.is_ipv6() && !skipped);
+        found.map(|rule| (format!("spec.{name}"), rule.prefix()))
+    };
+    let aggregate = aggregates.iter().find(|net| matches!(net, IpNet::V6(_)));
+    let found = of_list("import", &policy.import).or_else(|| of_list("export", &policy.export));
+    let Some((field, net)) = found.or_else(|| aggregate.map(|net| ("spec.aggregate".to_owned(), *net))) else {
+        return Ok(parsed);
+    };
+    let message = format!("{net} is IPv6, and the template of this node has no hint {{{{.NeighborsV6}}}}");
+    let cure = "put the line `#++{{.NeighborsV6}}` in `address-family ipv6 unicast` of the default VRF's `router bgp`";
+    Err(Fault::new(field, RejectionReason::NoIpv6Hint, message, cure))
 }
 
 fn known(vrf: &VrfName, config: &OperatorConfig) -> Result<(), Fault> {
@@ -144,7 +179,7 @@ fn network(field: &str, text: &str) -> Result<IpNet, Fault> {
 fn rules(list: &str, items: &[RouteItem]) -> Result<Vec<PrefixRule>, Fault> {
     let mut rules: Vec<PrefixRule> = Vec::with_capacity(items.len());
     let mut seqs = BTreeMap::new();
-    let mut matches = BTreeMap::new();
+    let mut matches = BTreeSet::new();
     for (index, item) in items.iter().enumerate() {
         let place = format!("{list}[{index}]");
         let rule = rule(&place, index, item)?;
@@ -153,12 +188,10 @@ fn rules(list: &str, items: &[RouteItem]) -> Result<Vec<PrefixRule>, Fault> {
             let cure = "give each item its own number, or leave seq out of all of them";
             return Err(Fault::new(format!("{place}.seq"), RejectionReason::DuplicateItem, message, cure));
         }
-        let what = (item.cidr.clone(), item.ge, item.le, rule.action());
-        if let Some(first) = matches.insert(what, index) {
-            let message = format!("it repeats {list}[{first}], which FRR refuses");
-            return Err(Fault::new(place, RejectionReason::DuplicateItem, message, "remove one of the two"));
+        // The first of two that say the same counts, and FRR keeps no second one.
+        if matches.insert((rule.prefix(), item.ge, item.le, rule.action())) {
+            rules.push(rule);
         }
-        rules.push(rule);
     }
     rules.sort_by_key(PrefixRule::seq);
     Ok(rules)
@@ -185,10 +218,7 @@ fn rule(place: &str, index: usize, item: &RouteItem) -> Result<PrefixRule, Fault
 }
 
 fn range(len: u8, max: u8) -> String {
-    match len.checked_add(1).filter(|least| *least <= max) {
-        Some(least) => format!("use {least} to {max}, or leave it out"),
-        None => "leave it out: nothing is longer than the prefix itself".to_owned(),
-    }
+    format!("use {} to {max}, or leave it out", len.max(1))
 }
 
 /// Adds an object to its VRF, unless an older one stands against it.

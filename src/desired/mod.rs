@@ -4,6 +4,6 @@ mod judge;
 mod rejection;
 mod state;
 
-pub use judge::{Judged, judge};
+pub use judge::{Ipv6, Judged, judge};
 pub use rejection::{Rejection, RejectionReason};
 pub use state::{DesiredState, NodeFacts, Overlay, RoutePolicy, Vrf};

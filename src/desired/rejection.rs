@@ -32,7 +32,9 @@ pub enum RejectionReason {
     UnknownVrf,
     /// The operator file names the VRF, but what it says of it cannot be used.
     RefusedVrf,
-    /// Two items of one list have one sequence number, or say the same.
+    /// It has IPv6 routes, and the template has no place for them.
+    NoIpv6Hint,
+    /// Two items of one list have one sequence number.
     DuplicateItem,
     /// An older object of the VRF has the same `seq`.
     DuplicateSeq,

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 pub struct FrrFiles {
     conf: PathBuf,
     template: PathBuf,
+    /// Note that a reload is owed.
+    owed: PathBuf,
 }
 
 /// A file that could not be read or replaced; what was there before is still there.
@@ -49,9 +51,13 @@ impl FrrFiles {
     /// Names the configuration; the template stands beside it as `<name>.tpl`.
     pub fn new(conf: impl Into<PathBuf>) -> Self {
         let conf = conf.into();
-        let mut template = conf.clone().into_os_string();
-        template.push(".tpl");
-        Self { conf, template: template.into() }
+        let beside = |ending: &str| {
+            let mut path = conf.clone().into_os_string();
+            path.push(ending);
+            PathBuf::from(path)
+        };
+        let (template, owed) = (beside(".tpl"), beside(".reload-owed"));
+        Self { conf, template, owed }
     }
 
     /// Path of the configuration.
@@ -99,11 +105,38 @@ impl FrrFiles {
         Ok(true)
     }
 
-    /// Replaces the configuration by another text, with owner, group and mode of the old one.
+    /// Whether FRR has not been reloaded since the configuration was replaced, also by an agent that ended meanwhile.
+    pub fn reload_owed(&self) -> bool {
+        self.owed.exists()
+    }
+
+    /// FRR has been reloaded.
+    ///
+    /// # Errors
+    /// The note cannot be removed; FRR is reloaded once more then.
+    pub fn reloaded(&self) -> Result<(), FileError> {
+        match fs::remove_file(&self.owed) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(FileError::Replace { path: self.owed.clone(), source })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Replaces the configuration by another text, with owner, group and mode of the old one. A note beside it says that
+    /// a reload is owed; it is there before the new text is.
     ///
     /// # Errors
     /// The old one stands then.
     pub fn write_conf(&self, text: &str) -> Result<(), FileError> {
+        if !self.reload_owed() {
+            replace(
+                &self.owed,
+                "frr.service has not been reloaded since frr.conf was written\n",
+                None,
+                Existing::Replace,
+            )?;
+        }
         let like = fs::metadata(&self.conf).or_else(|_| fs::metadata(&self.template)).ok();
         replace(&self.conf, text, like.as_ref(), Existing::Replace)
     }
@@ -186,6 +219,10 @@ mod tests {
         let after = fs::metadata(files.conf()).unwrap();
         assert_eq!((after.mode(), after.uid(), after.gid()), (before.mode(), before.uid(), before.gid()));
         assert_eq!(files.read_conf().unwrap().as_deref(), Some("new\n"));
+        assert!(FrrFiles::new(files.conf()).reload_owed(), "known to the next agent, too");
+        files.reloaded().unwrap();
+        assert!(!files.reload_owed());
+        files.reloaded().unwrap();
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 

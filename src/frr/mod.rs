@@ -1,6 +1,8 @@
 //! FRR's configuration text and FRR's processes: template and rendering are pure; files, vty and service are adapters.
 
 pub mod files;
+mod name;
+pub mod release;
 pub mod render;
 pub mod running;
 mod section;

@@ -45,12 +45,6 @@ pub enum RenderError {
     /// A section that minijinja refuses.
     #[error("section template")]
     Section(#[from] minijinja::Error),
-    /// IPv6 routes without a place for the neighbors that carry them.
-    #[error("VRF {vrf} has IPv6 routes, but the template has no hint {}: put the line `#++{}` {}", Hint::NeighborsV6, Hint::NeighborsV6, Hint::NeighborsV6.place())]
-    NoIpv6Hint {
-        /// The first such VRF.
-        vrf: String,
-    },
     /// Nobody says which AS number the instances have.
     #[error(
         "no AS number: the template has no `router bgp ASN` of the default VRF, and the operator file no serverASN"
@@ -96,7 +90,7 @@ impl Renderer {
     /// The whole frr.conf.
     ///
     /// # Errors
-    /// No AS number, equal router IDs, IPv6 routes without `NeighborsV6`, or a section that fails.
+    /// No AS number, equal router IDs, or a section that fails.
     pub fn render(
         &self,
         template: &Template,
@@ -110,14 +104,6 @@ impl Renderer {
             && desired.overlays().next().is_some()
         {
             return Err(RenderError::EqualRouterId { line, router_id });
-        }
-        // A skipped VRF has IPv6 text in the default instance only where it aggregates.
-        let needs_ipv6 = desired
-            .vrfs
-            .iter()
-            .find(|vrf| if vrf.overlay.is_some() { vrf.has_ipv6() } else { vrf.has_ipv6_aggregate() });
-        if let Some(vrf) = needs_ipv6.filter(|_| !template.has(Hint::NeighborsV6)) {
-            return Err(RenderError::NoIpv6Hint { vrf: vrf.name.to_string() });
         }
         let sections = Value::from(Serde(Sections::new(desired, asn, facts.underlay_ip, template.ipv4_unicast_off())));
         let router_id = facts.underlay_ip.to_string();

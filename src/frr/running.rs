@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::vty::{Vty, VtyError, VtySession};
+use crate::link::{LinkRole, OwnedName};
 
 /// FRR did not tell, or not in the form that is known.
 #[derive(Debug, thiserror::Error)]
@@ -79,7 +80,10 @@ pub async fn map_vnis(vty: &Vty, wanted: &[(String, u32)]) -> Result<(), Running
     if missing.is_empty() {
         return Ok(());
     }
-    let stale = current.values().filter(|seen| missing.iter().any(|(vrf, vni)| *vrf == seen.vrf || *vni == seen.vni));
+    // Only from VRFs of ours: a VNI that the site gave to another VRF is not ours to take.
+    let ours = |seen: &&VrfVni| OwnedName::recognise(&seen.vrf).is_some_and(|name| name.role == LinkRole::Vrf);
+    let stale = current.values().filter(ours);
+    let stale = stale.filter(|seen| missing.iter().any(|(vrf, vni)| *vrf == seen.vrf || *vni == seen.vni));
     let take =
         stale.flat_map(|seen| [format!("vrf {}", seen.vrf), format!("no vni {}", seen.vni), "exit-vrf".to_owned()]);
     let give =
@@ -108,53 +112,11 @@ async fn configure(session: &mut VtySession, commands: &[String]) -> Result<Opti
 }
 
 /// As [`configure`], for what the reload does too: a refusal is no error.
-async fn prepare(session: &mut VtySession, commands: &[String]) -> Result<(), RunningError> {
+pub(super) async fn prepare(session: &mut VtySession, commands: &[String]) -> Result<(), RunningError> {
     if let Some(error) = configure(session, commands).await? {
         tracing::debug!(%error, "left to the reload");
     }
     Ok(())
-}
-
-/// Takes the unnumbered neighbors of VRFs that go out of their BGP instances, before the reload that removes these.
-///
-/// `no router bgp … vrf …` leaves the router advertisements of an unnumbered neighbor on, and zebra 10.3 goes on sending
-/// them on a link that has been deleted: it reads freed memory and dies (`process_rtadv`, FRR #22881).
-/// `no neighbor … interface` turns them off.
-///
-/// # Errors
-/// bgpd does not answer. One that refuses leaves the work to the reload: it says why at debug level.
-pub async fn release_vrfs(vty: &Vty, vrfs: &[String]) -> Result<(), RunningError> {
-    let mut session = vty.session("bgpd").await?;
-    let running = session.ask("show running-config").await?;
-    for (instance, neighbors) in unnumbered_neighbors(&running, vrfs) {
-        let commands = neighbors.iter().map(|neighbor| format!("no neighbor {neighbor} interface"));
-        prepare(&mut session, &std::iter::once(instance).chain(commands).collect::<Vec<_>>()).await?;
-    }
-    Ok(())
-}
-
-/// `router bgp` lines of VRFs, each with the interfaces of its unnumbered neighbors.
-fn unnumbered_neighbors(running: &str, vrfs: &[String]) -> Vec<(String, Vec<String>)> {
-    let mut found: Vec<(String, Vec<String>)> = Vec::new();
-    let mut inside = false;
-    for line in running.lines() {
-        let words: Vec<&str> = line.split_ascii_whitespace().collect();
-        match words.as_slice() {
-            ["router", "bgp", _, "vrf", vrf, ..] if vrfs.iter().any(|name| name == vrf) => {
-                found.push((line.to_owned(), Vec::new()));
-                inside = true;
-            }
-            ["neighbor", neighbor, "interface", ..] if inside => {
-                if let Some((_, neighbors)) = found.last_mut() {
-                    neighbors.push((*neighbor).to_owned());
-                }
-            }
-            _ if line.starts_with(' ') || line == "!" => {}
-            _ => inside = false,
-        }
-    }
-    found.retain(|(_, neighbors)| !neighbors.is_empty());
-    found
 }
 
 /// Removes VRF stanzas that stay in the running configuration when the device is gone: no reload removes them
@@ -165,8 +127,7 @@ fn unnumbered_neighbors(running: &str, vrfs: &[String]) -> Vec<(String, Vec<Stri
 /// A daemon does not answer.
 pub async fn forget_vrfs(vty: &Vty, vrfs: &[String]) -> Result<BTreeMap<String, String>, RunningError> {
     let mut left = BTreeMap::new();
-    for daemon in daemons(vty)? {
-        let mut session = vty.session(&daemon).await?;
+    for mut session in sessions(vty).await? {
         let running = session.ask("show running-config").await?;
         for vrf in vrfs.iter().filter(|vrf| running.lines().any(|line| line == format!("vrf {vrf}"))) {
             if let Some(error) = configure(&mut session, &[format!("no vrf {vrf}")]).await? {
@@ -176,6 +137,24 @@ pub async fn forget_vrfs(vty: &Vty, vrfs: &[String]) -> Result<BTreeMap<String, 
     }
     Ok(left)
 }
+
+/// Sessions with all daemons that run. A daemon that was killed leaves its socket behind, and FRR 8 always does.
+pub(super) async fn sessions(vty: &Vty) -> Result<Vec<VtySession>, RunningError> {
+    let mut sessions = Vec::new();
+    for daemon in daemons(vty)? {
+        match vty.session(&daemon).await {
+            Ok(session) => sessions.push(session),
+            Err(error) if error.nobody_listens() && !NEEDED.contains(&daemon.as_str()) => {
+                tracing::debug!(%error, "left out");
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(sessions)
+}
+
+/// Daemons without which nothing that is done here means anything.
+const NEEDED: [&str; 2] = ["zebra", "bgpd"];
 
 fn daemons(vty: &Vty) -> Result<Vec<String>, RunningError> {
     let failed = |source| RunningError::Daemons { path: vty.folder().to_owned(), source };
@@ -188,21 +167,4 @@ fn daemons(vty: &Vty) -> Result<Vec<String>, RunningError> {
     }
     daemons.sort();
     Ok(daemons)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn unnumbered_neighbors_of_the_named_vrfs_are_found_and_no_others() {
-        let running = "!\nrouter bgp 64510\n neighbor dv.a interface remote-as internal\n!\nrouter bgp 64510 vrf vr.a\n \
-                       bgp router-id 192.0.2.1\n neighbor 192.0.2.9 remote-as 1\n neighbor vd.a interface remote-as internal\n !\n \
-                       address-family ipv4 unicast\n  neighbor vd.a route-map x in\n exit-address-family\nexit\n!\n\
-                       router bgp 64510 vrf vr.b\n neighbor vd.b interface remote-as internal\nexit\n!\n\
-                       router bgp 64510 vrf vr.c\n bgp router-id 192.0.2.1\nexit\n";
-        let vrfs = ["vr.a", "vr.c", "vr.d"].map(str::to_owned);
-        let expected = [("router bgp 64510 vrf vr.a".to_owned(), vec!["vd.a".to_owned()])];
-        assert_eq!(unnumbered_neighbors(running, &vrfs), expected);
-    }
 }

@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use ipnet::IpNet;
 use serde::Serialize;
 
+use super::name::{self, Direction, Family};
 use crate::desired::{DesiredState, RoutePolicy, Vrf};
 use crate::model::{Asn, Community, PrefixRule};
 
@@ -49,65 +50,17 @@ struct RouteMapEntry {
     community: Option<String>,
 }
 
-/// The two families of FRR's text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Family {
-    V4,
-    V6,
-}
-
-/// The two directions of an object, seen from the cluster.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Direction {
-    Import,
-    Export,
-}
-
 /// Routes that came from the fabric carry this tag; they never go back into a VRF.
 const FABRIC_TAG: &str = "tag 20000";
 
-impl Family {
-    const ALL: [Self; 2] = [Self::V4, Self::V6];
-
-    /// The word before `prefix-list` and `address`.
-    fn word(self) -> &'static str {
-        match self {
-            Self::V4 => "ip",
-            Self::V6 => "ipv6",
-        }
-    }
-
-    fn route_map(self, vrf: &Vrf, direction: Direction) -> String {
-        let prefix = match self {
-            Self::V4 => "rm",
-            Self::V6 => "rm6",
-        };
-        format!("{prefix}_{}_{}", vrf.name, direction.word())
-    }
-
-    fn holds(self, rule: &PrefixRule) -> bool {
-        rule.is_ipv6() == (self == Self::V6)
-    }
+fn holds(family: Family, rule: &PrefixRule) -> bool {
+    rule.is_ipv6() == (family == Family::V6)
 }
 
-impl Direction {
-    fn word(self) -> &'static str {
-        match self {
-            Self::Import => "import",
-            Self::Export => "export",
-        }
-    }
-
-    fn rules(self, policy: &RoutePolicy) -> &[PrefixRule] {
-        match self {
-            Self::Import => &policy.import,
-            Self::Export => &policy.export,
-        }
-    }
-
-    /// The list's name carries the object's `seq`, not its position: a new object renames nothing.
-    fn prefix_list(self, vrf: &Vrf, policy: &RoutePolicy) -> String {
-        format!("pl_{}_{}_{}", vrf.name, self.word(), policy.seq)
+fn rules(direction: Direction, policy: &RoutePolicy) -> &[PrefixRule] {
+    match direction {
+        Direction::Import => &policy.import,
+        Direction::Export => &policy.export,
     }
 }
 
@@ -141,10 +94,10 @@ impl VrfSection {
 
 fn prefix_lists(vrf: &Vrf) -> Vec<PrefixListLine> {
     let mut lines = Vec::new();
-    for direction in [Direction::Import, Direction::Export] {
+    for direction in Direction::ALL {
         for policy in &vrf.policies {
-            let name = direction.prefix_list(vrf, policy);
-            let rules = direction.rules(policy).iter();
+            let name = name::prefix_list(&vrf.name, direction, policy.seq);
+            let rules = rules(direction, policy).iter();
             lines.extend(rules.map(|rule| PrefixListLine {
                 family: if rule.is_ipv6() { Family::V6 } else { Family::V4 }.word(),
                 name: name.clone(),
@@ -157,16 +110,16 @@ fn prefix_lists(vrf: &Vrf) -> Vec<PrefixListLine> {
 
 fn route_maps(vrf: &Vrf) -> Vec<RouteMapEntry> {
     let mut entries = Vec::new();
-    for direction in [Direction::Import, Direction::Export] {
+    for direction in Direction::ALL {
         for family in Family::ALL {
-            let name = family.route_map(vrf, direction);
+            let name = name::route_map(family, &vrf.name, direction);
             let first = entries.len();
             if direction == Direction::Export {
                 entries.push(RouteMapEntry::deny(&name, 1, Some(FABRIC_TAG)));
             }
             // An entry without a match permits everything, so there is one only where its list has items.
             let policies = vrf.policies.iter();
-            let used = policies.filter(|policy| direction.rules(policy).iter().any(|rule| family.holds(rule)));
+            let used = policies.filter(|policy| rules(direction, policy).iter().any(|rule| holds(family, rule)));
             entries.extend(used.map(|policy| RouteMapEntry::permit(vrf, policy, family, direction)));
             // `call` of a map that does not exist permits everything in FRR, and the names are public.
             if entries.len() == first {
@@ -183,10 +136,10 @@ impl RouteMapEntry {
     }
 
     fn permit(vrf: &Vrf, policy: &RoutePolicy, family: Family, direction: Direction) -> Self {
-        let list = direction.prefix_list(vrf, policy);
+        let list = name::prefix_list(&vrf.name, direction, policy.seq);
         let community = policy.community.as_ref().filter(|_| direction == Direction::Export);
         Self {
-            name: family.route_map(vrf, direction),
+            name: name::route_map(family, &vrf.name, direction),
             action: "permit",
             number: policy.seq.route_map_entry(),
             r#match: Some(format!("{} address prefix-list {list}", family.word())),

@@ -5,6 +5,9 @@ use std::time::Duration;
 use futures::StreamExt;
 use zbus::OwnedObjectPath;
 
+/// How long systemd may take to answer a call; a job takes longer and has a limit of its own.
+const ANSWER: Duration = Duration::from_secs(30);
+
 /// systemd's manager (org.freedesktop.systemd1(5)).
 #[zbus::proxy(
     interface = "org.freedesktop.systemd1.Manager",
@@ -124,7 +127,8 @@ impl FrrService {
     }
 
     async fn connect(&self) -> Result<(zbus::Connection, ManagerProxy<'static>), ServiceError> {
-        let connection = zbus::Connection::system().await.map_err(ServiceError::Bus)?;
+        let builder = zbus::connection::Builder::system().method_timeout(ANSWER);
+        let connection = builder.build().await.map_err(ServiceError::Bus)?;
         let manager = ManagerProxy::new(&connection).await.map_err(ServiceError::Bus)?;
         Ok((connection, manager))
     }

@@ -133,6 +133,7 @@ pub enum TemplateError {
 enum Context {
     Top,
     DefaultBgp,
+    DefaultBgpBehind,
     DefaultBgpV4,
     DefaultBgpV6,
     DefaultBgpOther,
@@ -144,6 +145,7 @@ impl Context {
         match self {
             Self::Top => "at top level",
             Self::DefaultBgp => "in `router bgp` of the default VRF",
+            Self::DefaultBgpBehind => "in `router bgp` of the default VRF, behind an address family",
             Self::DefaultBgpV4 => "in `address-family ipv4 unicast` of the default VRF",
             Self::DefaultBgpV6 => "in `address-family ipv6 unicast` of the default VRF",
             Self::DefaultBgpOther => "in another address family of the default VRF",
@@ -165,7 +167,7 @@ impl Context {
                 Self::DefaultBgpV6
             }
             (["address-family", ..], inner) if inner.in_default_bgp() => Self::DefaultBgpOther,
-            (["exit-address-family"], inner) if inner.in_default_bgp() => Self::DefaultBgp,
+            (["exit-address-family"], inner) if inner.in_default_bgp() => Self::DefaultBgpBehind,
             // Lines that only stand at top level end a block that nobody closed, as in FRR itself.
             (
                 ["ip" | "ipv6", "prefix-list" | "route" | "protocol", ..] | ["hostname" | "log" | "frr", ..],
@@ -176,13 +178,13 @@ impl Context {
     }
 
     fn in_default_bgp(self) -> bool {
-        matches!(self, Self::DefaultBgp | Self::DefaultBgpV4 | Self::DefaultBgpV6 | Self::DefaultBgpOther)
+        !matches!(self, Self::Top | Self::Other)
     }
 
     fn accepts(self, hint: Hint) -> bool {
         match hint.context() {
             // A stanza such as `vrf` may have been left open: what top-level text follows ends it.
-            Self::Top => !self.in_default_bgp() || self == Self::DefaultBgp,
+            Context::Top => matches!(self, Self::Top | Self::Other | Self::DefaultBgp | Self::DefaultBgpBehind),
             wanted => wanted == self,
         }
     }
@@ -226,6 +228,9 @@ impl Template {
                 if !context.accepts(hint) {
                     return Err(TemplateError::Misplaced { hint, line: number, found: context.words() });
                 }
+                if hint.context() == Context::Top {
+                    context = Context::Top;
+                }
                 seen.push((hint, number));
                 template.pieces.push(Piece::Text(std::mem::take(&mut plain)));
                 template.pieces.push(Piece::Hint(hint));
@@ -267,7 +272,7 @@ impl Template {
     }
 
     fn note(&mut self, context: Context, line: &str, number: usize) {
-        if context != Context::DefaultBgp {
+        if !matches!(context, Context::DefaultBgp | Context::DefaultBgpBehind) {
             return;
         }
         let words: Vec<&str> = line.split_ascii_whitespace().collect();
@@ -367,6 +372,21 @@ mod tests {
         assert!(matches!(error, TemplateError::Misplaced { hint: Hint::NeighborsV4, line: 5, .. }), "{error}");
         let other = GOOD.replace("router bgp 64510 vrf default", "router bgp 64510 vrf Vrf_x");
         assert!(matches!(Template::parse(&other), Err(TemplateError::Misplaced { hint: Hint::Neighbors, .. })));
+    }
+
+    /// vtysh reads a file in order at boot: what follows a top-level section is at top level too, and filters of a
+    /// neighbor that comes later are refused.
+    #[test]
+    fn a_hint_that_would_tear_the_default_instance_apart_is_misplaced() {
+        let text = GOOD.replace("#++{{.VRFs}}\n", "").replace("{{.Neighbors}}\n", "#++{{.VRFs}}\n{{.Neighbors}}\n");
+        let found = Template::parse(&text).unwrap_err();
+        assert!(matches!(found, TemplateError::Misplaced { hint: Hint::Neighbors, .. }), "{found}");
+        let text = GOOD.replace("{{.Neighbors}}\n", "").replace(
+            "#++{{.NeighborsV4}}\n exit-address-family\n",
+            "#++{{.NeighborsV4}}\n exit-address-family\n{{.Neighbors}}\n",
+        );
+        let found = Template::parse(&text).unwrap_err();
+        assert!(found.to_string().contains("behind an address family"), "{found}");
     }
 
     #[test]

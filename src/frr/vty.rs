@@ -52,6 +52,14 @@ pub enum VtyError {
     },
 }
 
+impl VtyError {
+    /// Whether the socket is only what a daemon left behind.
+    pub fn nobody_listens(&self) -> bool {
+        let kinds = [io::ErrorKind::ConnectionRefused, io::ErrorKind::NotFound];
+        matches!(self, Self::Io { source, .. } if kinds.contains(&source.kind()))
+    }
+}
+
 /// One session with a daemon.
 #[derive(Debug)]
 pub struct VtySession {

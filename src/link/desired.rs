@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{MacAddr, Underlay};
+use super::{LinkRole, MacAddr, Underlay};
 use crate::config::OperatorConfig;
 use crate::desired::DesiredState;
 use crate::model::{Mtu, RouteTables, Vni, VrfName};
@@ -55,6 +55,17 @@ impl DesiredLinks {
     pub fn router_mac(&self) -> MacAddr {
         let [a, b, c, d] = self.underlay.ip.octets();
         MacAddr([0x02, 0x54, a, b, c, d])
+    }
+
+    /// MAC of one end of a veth pair: locally administered, the letters of its name, the VNI. One that is given stays:
+    /// systemd-udevd gives links with a random MAC another one when they are there already, and link-local addresses
+    /// made of the first one stay behind (systemd.link(5), MACAddressPolicy=persistent).
+    pub fn veth_mac(role: LinkRole, vni: Vni) -> MacAddr {
+        let [_, a, b, c] = vni.get().to_be_bytes();
+        match role {
+            LinkRole::VethDefault => MacAddr([0x02, b'd', b'v', a, b, c]),
+            _ => MacAddr([0x02, b'v', b'd', a, b, c]),
+        }
     }
 
     /// MTU of bridge and VXLAN: the kernel caps a VXLAN at its lower device's MTU less the overhead.

@@ -62,6 +62,10 @@ pub enum LinkOp {
         peer: IfName,
         /// `vr.V`.
         master: IfName,
+        /// MAC of `vd.V`.
+        mac: MacAddr,
+        /// MAC of `dv.V`.
+        peer_mac: MacAddr,
         /// In bytes, both ends.
         mtu: u32,
     },
@@ -183,8 +187,8 @@ impl fmt::Display for LinkOp {
                 f,
                 "create vxlan {name} master {master} id {vni} local {local} dev {dev} dstport {VXLAN_PORT} nolearning address {mac} mtu {mtu}"
             ),
-            Self::CreateVeth { name, peer, master, mtu } => {
-                write!(f, "create veth {name} peer {peer} master {master} mtu {mtu}")
+            Self::CreateVeth { name, peer, master, mac, peer_mac, mtu } => {
+                write!(f, "create veth {name} address {mac} peer {peer} address {peer_mac} master {master} mtu {mtu}")
             }
             Self::Change { name, change } => write!(f, "change {name}{change}"),
             Self::SetUp { name } => write!(f, "up {name}"),

@@ -320,7 +320,9 @@ impl VrfPlan<'_> {
                 ops.push(LinkOp::Delete { name: name.clone() });
             }
         }
-        ops.push(LinkOp::CreateVeth { name: near.clone(), peer: far.clone(), master, mtu });
+        let [mac, peer_mac] =
+            [LinkRole::VethVrf, LinkRole::VethDefault].map(|role| DesiredLinks::veth_mac(role, self.links.vni));
+        ops.push(LinkOp::CreateVeth { name: near.clone(), peer: far.clone(), master, mac, peer_mac, mtu });
         for name in [near, far] {
             ops.push(mark(&name, Some(AddrGenMode::Eui64)));
             fresh.insert(name);

@@ -82,8 +82,7 @@ pub struct Community {
 }
 
 /// Names that FRR knows and prints (`community_str` in bgpd; IANA "Well-known Communities").
-const WELL_KNOWN: [(&str, u32); 12] = [
-    ("internet", 0),
+const WELL_KNOWN: [(&str, u32); 11] = [
     ("graceful-shutdown", 0xFFFF_0000),
     ("accept-own", 0xFFFF_0001),
     ("route-filter-translated-v4", 0xFFFF_0002),
@@ -114,7 +113,8 @@ fn community(word: &str) -> Option<u32> {
     }
     let (high, low) = word.split_once(':')?;
     let (high, low) = (u16::try_from(number(high)?).ok()?, u16::try_from(number(low)?).ok()?);
-    Some(u32::from(high) << 16 | u32::from(low))
+    // 0:0 is `internet` to FRR 8, which FRR 10 does not know: no spelling is right on both.
+    Some(u32::from(high) << 16 | u32::from(low)).filter(|value| *value != 0)
 }
 
 impl FromStr for Community {

@@ -46,7 +46,7 @@ pub enum PrefixRuleError {
         network: IpNet,
     },
     /// `ge` is outside of the range FRR takes.
-    #[error("ge {ge} is not greater than the prefix length {len} and at most {max}")]
+    #[error("ge {ge} is below the prefix length {len}, or not from 1 to {max}")]
     Ge {
         /// As given.
         ge: i64,
@@ -56,7 +56,7 @@ pub enum PrefixRuleError {
         max: u8,
     },
     /// `le` is outside of the range FRR takes.
-    #[error("le {le} is not greater than the prefix length {len} and at most {max}")]
+    #[error("le {le} is below the prefix length {len}, or not from 1 to {max}")]
     Le {
         /// As given.
         le: i64,
@@ -79,7 +79,8 @@ pub enum PrefixRuleError {
 }
 
 impl PrefixRule {
-    /// Checks a line as FRR does: prefix length < ge <= le <= 32 (IPv4) or 128 (IPv6).
+    /// Checks a line as FRR does: prefix length <= ge <= le <= 32 (IPv4) or 128 (IPv6) (`prefix_list_length_validate`).
+    /// A zero is refused: FRR does not print it back.
     ///
     /// # Errors
     /// The first rule that the line breaks.
@@ -96,7 +97,7 @@ impl PrefixRule {
             return Err(PrefixRuleError::HostBits { prefix, network });
         }
         let (len, max) = (prefix.prefix_len(), prefix.max_prefix_len());
-        let within = |value: i64| u8::try_from(value).ok().filter(|v| *v > len && *v <= max);
+        let within = |value: i64| u8::try_from(value).ok().filter(|v| *v >= len.max(1) && *v <= max);
         let ge = ge.map(|ge| within(ge).ok_or(PrefixRuleError::Ge { ge, len, max })).transpose()?;
         let le = le.map(|le| within(le).ok_or(PrefixRuleError::Le { le, len, max })).transpose()?;
         if let (Some(ge), Some(le)) = (ge, le)
@@ -154,6 +155,7 @@ mod tests {
     #[test]
     fn a_good_line_prints_as_frr_writes_it() {
         assert_eq!(rule("203.0.113.0/24", None, Some(32)).unwrap(), "seq 10 permit 203.0.113.0/24 le 32");
+        assert_eq!(rule("203.0.113.0/24", Some(24), Some(24)).unwrap(), "seq 10 permit 203.0.113.0/24 ge 24 le 24");
         assert_eq!(rule("2001:db8::/32", Some(48), Some(64)).unwrap(), "seq 10 permit 2001:db8::/32 ge 48 le 64");
     }
 
@@ -161,8 +163,9 @@ mod tests {
     fn what_frr_refuses_is_refused_with_the_numbers() {
         assert!(rule("203.0.113.1/24", None, None).unwrap_err().to_string().contains("203.0.113.0/24"));
         assert!(matches!(rule("203.0.113.0/24", Some(33), None), Err(PrefixRuleError::Ge { max: 32, .. })));
-        assert!(matches!(rule("203.0.113.0/24", Some(24), None), Err(PrefixRuleError::Ge { .. })));
-        assert!(matches!(rule("203.0.113.0/24", None, Some(24)), Err(PrefixRuleError::Le { .. })));
+        assert!(matches!(rule("203.0.113.0/24", Some(23), None), Err(PrefixRuleError::Ge { .. })));
+        assert!(matches!(rule("203.0.113.0/24", None, Some(23)), Err(PrefixRuleError::Le { .. })));
+        assert!(matches!(rule("0.0.0.0/0", Some(0), None), Err(PrefixRuleError::Ge { .. })));
         assert!(matches!(rule("203.0.113.0/24", Some(28), Some(26)), Err(PrefixRuleError::GeAboveLe { .. })));
         assert!(matches!(rule("2001:db8::/32", Some(129), None), Err(PrefixRuleError::Ge { max: 128, .. })));
         assert!(matches!(rule("203.0.113.0/24", Some(-1), None), Err(PrefixRuleError::Ge { .. })));

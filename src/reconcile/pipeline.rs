@@ -9,6 +9,7 @@ use super::port::PortError;
 use super::{ConfigPort, DaemonPort, Inputs, LinkPort, Outcome, Ports, PrepareError, Prepared, ServicePort, prepare};
 use crate::frr::render::Renderer;
 use crate::link::{LinkOp, LinkPlan, LinkRole, OwnedName};
+use crate::model::VrfName;
 
 /// How long the conditions between the steps may take to come true.
 #[derive(Debug, Clone, Copy)]
@@ -86,8 +87,6 @@ pub struct Pipeline<L, C, S, D> {
     ports: Ports<L, C, S, D>,
     renderer: Renderer,
     limits: Limits,
-    /// frr.conf was written and FRR has not been reloaded since.
-    reload_owed: bool,
     /// VRFs whose stanzas may still be in FRR's running configuration.
     forget: BTreeSet<String>,
 }
@@ -95,24 +94,32 @@ pub struct Pipeline<L, C, S, D> {
 impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S, D> {
     /// A pipeline that has not run yet.
     pub fn new(ports: Ports<L, C, S, D>, renderer: Renderer, limits: Limits) -> Self {
-        Self { ports, renderer, limits, reload_owed: false, forget: BTreeSet::new() }
+        Self { ports, renderer, limits, forget: BTreeSet::new() }
     }
 
-    /// Brings the node to what the inputs say. Where it is so already, nothing is written and nothing reloaded.
+    /// Looks at the node, and plans what the inputs ask for. Changes nothing.
+    ///
+    /// # Errors
+    /// The links cannot be read, or nothing can be planned.
+    pub async fn prepare(&self, inputs: &Inputs) -> Result<Prepared, RunError> {
+        let seen = self.ports.links.observe().await.map_err(step("read the links"))?;
+        Ok(prepare(inputs, &seen, &self.renderer)?)
+    }
+
+    /// Brings the node to what was planned. Where it is so already, nothing is written and nothing reloaded.
     ///
     /// # Errors
     /// The first step that fails. Every step can be repeated, and the next run begins with what it finds.
-    pub async fn run(&mut self, inputs: &Inputs) -> Result<Outcome, RunError> {
-        let seen = self.ports.links.observe().await.map_err(step("read the links"))?;
-        let Prepared { text, links, vnis, rejections } = prepare(inputs, &seen, &self.renderer)?;
-        let written = self.write(&text, &links).await?;
-        let leaving = leaving(&links);
-        let reloaded = self.reload(&vnis, &leaving).await?;
-        self.forget.extend(leaving);
-        self.apply(&links, &vnis).await?;
-        let LinkPlan { problems, .. } = &links;
-        let (problems, link_operations) = (problems.clone(), links.ops().count());
-        Ok(Outcome { written, reloaded, link_operations, vrfs: vnis.len(), rejections, problems })
+    pub async fn carry_out(&mut self, prepared: &Prepared) -> Result<Outcome, RunError> {
+        let Prepared { text, links, vnis, rejections: _ } = prepared;
+        let written = self.write(text, links).await?;
+        let leaving = leaving(links);
+        let reloaded = self.reload(text, vnis, &leaving).await?;
+        // A VRF that has come back is not to be forgotten.
+        self.forget.retain(|vrf| !vnis.iter().any(|(wanted, _)| wanted == vrf));
+        self.forget.extend(leaving.iter().map(|vrf| LinkRole::Vrf.name(vrf).to_string()));
+        self.apply(links, vnis).await?;
+        Ok(Outcome { written, reloaded, link_operations: links.ops().count(), vrfs: vnis.len() })
     }
 
     /// The configuration goes first: bgpd crashed where a VNI appeared before its EVPN instance (FRR #22851).
@@ -129,24 +136,22 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
         let running = self.ports.service.running().await.map_err(step("begin"))?;
         self.ports.config.write(text).map_err(step("write frr.conf"))?;
         // What FRR starts with next may be the very configuration that lets it: the reload says that it does not run.
-        self.reload_owed = true;
         if !running {
             self.ports.service.reload().await.map_err(step("reload FRR"))?;
         }
         Ok(true)
     }
 
-    async fn reload(&mut self, vnis: &[(String, u32)], leaving: &[String]) -> Result<bool, RunError> {
-        // After a restart of the agent nobody remembers whether FRR was reloaded; its running state tells.
-        if !self.reload_owed && self.missing(vnis, |_| true).await?.is_empty() {
+    async fn reload(&mut self, text: &str, vnis: &[(String, u32)], leaving: &[VrfName]) -> Result<bool, RunError> {
+        // Links of a VRF must not go before its instance; and where FRR has lost a VNI, it has lost more.
+        let owed = self.ports.config.reload_owed() || !leaving.is_empty();
+        if !owed && self.missing(vnis, |_| true).await?.is_empty() {
             return Ok(false);
         }
         self.ports.daemons.map_vnis(vnis).await.map_err(step("give VRFs their VNIs"))?;
-        if !leaving.is_empty() {
-            self.ports.daemons.release_vrfs(leaving).await.map_err(step("release the neighbors of VRFs that go"))?;
-        }
+        self.ports.daemons.release_vrfs(text).await.map_err(step("take VRFs that go out of FRR"))?;
         self.ports.service.reload().await.map_err(step("reload FRR"))?;
-        self.reload_owed = false;
+        self.ports.config.reloaded().map_err(step("note that FRR was reloaded"))?;
         Ok(true)
     }
 
@@ -161,10 +166,7 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
         }
         self.ports.links.apply(remove).await.map_err(step("delete links"))?;
         self.forget_vrfs().await?;
-        if !create.is_empty() || !activate.is_empty() {
-            self.wait_up(vnis).await?;
-        }
-        Ok(())
+        self.wait_up(vnis).await
     }
 
     /// FRR lets go of a VRF once the kernel has told it that the device is gone.
@@ -226,12 +228,12 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
     }
 }
 
-/// VRFs of which a link goes, by interface name.
-fn leaving(links: &LinkPlan) -> Vec<String> {
+/// VRFs of which a link goes.
+fn leaving(links: &LinkPlan) -> Vec<VrfName> {
     let owned = links.remove.iter().filter_map(|op| match op {
         LinkOp::Delete { name } => OwnedName::recognise(name.as_str()),
         _ => None,
     });
-    let vrfs: BTreeSet<String> = owned.map(|name| LinkRole::Vrf.name(&name.vrf).to_string()).collect();
+    let vrfs: BTreeSet<VrfName> = owned.map(|name| name.vrf).collect();
     vrfs.into_iter().collect()
 }

@@ -22,8 +22,12 @@ pub trait LinkPort {
 pub trait ConfigPort {
     /// The text as it is; `None` where there is no file.
     fn read(&self) -> Result<Option<String>, PortError>;
-    /// Replaces it in one step.
+    /// Replaces it in one step, and notes that a reload is owed.
     fn write(&self, text: &str) -> Result<(), PortError>;
+    /// Whether a reload is owed, also by an agent that ended meanwhile.
+    fn reload_owed(&self) -> bool;
+    /// Notes that none is owed any more.
+    fn reloaded(&self) -> Result<(), PortError>;
 }
 
 /// frr.service.
@@ -49,8 +53,8 @@ pub trait DaemonPort {
     fn vnis(&self) -> impl Future<Output = Result<BTreeMap<String, VniState>, PortError>> + Send;
     /// Gives VRFs, by interface name, their VNIs, ahead of the reload.
     fn map_vnis(&self, vnis: &[(String, u32)]) -> impl Future<Output = Result<(), PortError>> + Send;
-    /// Takes the veth neighbors of VRFs, by interface name, out of their instances, ahead of the reload that removes these.
-    fn release_vrfs(&self, vrfs: &[String]) -> impl Future<Output = Result<(), PortError>> + Send;
+    /// Takes VRFs that are not in the new text out of FRR, ahead of the reload that would.
+    fn release_vrfs(&self, text: &str) -> impl Future<Output = Result<(), PortError>> + Send;
     /// Removes the stanzas of VRFs whose device is gone and that no reload removes; gives those that are still there,
     /// with the reason.
     fn forget_vrfs(&self, vrfs: &[String]) -> impl Future<Output = Result<BTreeMap<String, String>, PortError>> + Send;

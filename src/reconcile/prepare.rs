@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use crate::config::OperatorConfig;
-use crate::desired::{Judged, NodeFacts, Rejection, judge};
+use crate::desired::{Ipv6, Judged, NodeFacts, Rejection, judge};
 use crate::frr::render::{RenderError, Renderer};
-use crate::frr::template::{Template, TemplateError};
-use crate::link::{DesiredLinks, LinkPlan, ObservedLinks, UnderlayError, plan};
+use crate::frr::template::{Hint, Template, TemplateError};
+use crate::link::{DesiredLinks, LinkPlan, LinkRole, ObservedLinks, UnderlayError, plan};
 use crate::trigger::Objects;
 
 /// What one run goes by.
@@ -57,12 +57,27 @@ pub fn prepare(inputs: &Inputs, seen: &ObservedLinks, renderer: &Renderer) -> Re
     let Inputs { objects, config, template, hostname } = inputs;
     let underlay = seen.underlay(&config.underlay_interface)?;
     let facts = NodeFacts { hostname: hostname.clone(), underlay_ip: underlay.ip };
-    let (judged, text) = render(objects, config, template, &facts, renderer)?;
+    let template = Template::parse(template)?;
+    let mut judged = verdict(objects, config, &template);
+    let links = plan(&DesiredLinks::new(&judged.desired, config, underlay), seen);
+    // A VRF whose links cannot be made must not take its VNI from whoever has it: it is left with its policies.
+    for vrf in &mut judged.desired.vrfs {
+        if links.problems.iter().any(|problem| problem.vrf == vrf.name) {
+            vrf.overlay = None;
+        }
+    }
+    let text = renderer.render(&template, &judged.desired, config, &facts)?;
     let Judged { desired, rejections } = judged;
-    let links = plan(&DesiredLinks::new(&desired, config, underlay), seen);
-    let vnis = desired.overlays().filter(|(vrf, _)| !links.problems.iter().any(|problem| problem.vrf == vrf.name));
-    let vnis = vnis.map(|(vrf, overlay)| (format!("vr.{}", vrf.name), overlay.vni.get())).collect();
-    Ok(Prepared { text, links, vnis, rejections })
+    let vnis = desired.overlays().map(|(vrf, overlay)| (LinkRole::Vrf.name(&vrf.name).to_string(), overlay.vni.get()));
+    Ok(Prepared { text, links, vnis: vnis.collect(), rejections })
+}
+
+/// All objects, readable or not, judged.
+fn verdict(objects: &Objects, config: &OperatorConfig, template: &Template) -> Judged {
+    let ipv6 = if template.has(Hint::NeighborsV6) { Ipv6::HasPlace } else { Ipv6::HasNone };
+    let mut judged = judge(objects.objects.iter().map(AsRef::as_ref), config, ipv6);
+    judged.rejections.extend(objects.unreadable.iter().cloned());
+    judged
 }
 
 /// Judges the objects and renders the text: the part that needs no node.
@@ -77,8 +92,7 @@ pub fn render(
     renderer: &Renderer,
 ) -> Result<(Judged, String), PrepareError> {
     let template = Template::parse(template)?;
-    let mut judged = judge(objects.objects.iter().map(AsRef::as_ref), config);
-    judged.rejections.extend(objects.unreadable.iter().cloned());
+    let judged = verdict(objects, config, &template);
     let text = renderer.render(&template, &judged.desired, config, facts)?;
     Ok((judged, text))
 }

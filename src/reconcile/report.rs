@@ -16,10 +16,6 @@ pub struct Outcome {
     pub link_operations: usize,
     /// VRFs with links on this node.
     pub vrfs: usize,
-    /// Objects that were left out.
-    pub rejections: Vec<Rejection>,
-    /// VRFs that were left out.
-    pub problems: Vec<LinkProblem>,
 }
 
 impl Outcome {
@@ -36,9 +32,8 @@ pub struct Reporter {
 }
 
 impl Reporter {
-    /// Logs an outcome.
-    pub fn report(&mut self, outcome: &Outcome) {
-        let Outcome { written, reloaded, link_operations, vrfs, rejections, problems } = outcome;
+    /// Logs what is left out, before anything is done: it counts whatever becomes of the rest.
+    pub fn left_out(&mut self, rejections: &[Rejection], problems: &[LinkProblem]) {
         let mut now = BTreeSet::new();
         for rejection in rejections {
             let words = rejection.to_string();
@@ -52,15 +47,22 @@ impl Reporter {
             let LinkProblem { vrf, message, cure } = problem;
             let words = format!("{vrf}: {message}");
             if !self.told.contains(&words) {
-                tracing::error!(%vrf, %message, %cure, "links of this VRF are not made");
+                tracing::error!(%vrf, %message, %cure, "this VRF is left out; it is tried again");
             }
             now.insert(words);
         }
         self.told = now;
-        if outcome.unchanged() {
-            tracing::debug!(vrfs, "nothing to do");
+    }
+}
+
+impl Outcome {
+    /// Logs what was done.
+    pub fn report(&self, rejected: usize) {
+        let Self { written, reloaded, link_operations, vrfs } = self;
+        if self.unchanged() {
+            tracing::debug!(vrfs, rejected, "nothing to do");
         } else {
-            tracing::info!(written, reloaded, link_operations, vrfs, rejected = rejections.len(), "applied");
+            tracing::info!(written, reloaded, link_operations, vrfs, rejected, "applied");
         }
     }
 }

@@ -36,6 +36,14 @@ impl Watched {
         }
     }
 
+    fn absolute(self) -> Self {
+        let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
+        match self {
+            Self::File(path) => Self::File(absolute(path)),
+            Self::Folder(path) => Self::Folder(absolute(path)),
+        }
+    }
+
     /// Whether a change of `path` may concern this. A mounted ConfigMap changes by swapping its `..data` link.
     fn concerns(&self, path: &Path) -> bool {
         let name = path.file_name().unwrap_or_default();
@@ -73,6 +81,8 @@ pub async fn watch(
     triggers: mpsc::UnboundedSender<Trigger>,
     cancel: CancellationToken,
 ) -> Result<(), WatchError> {
+    // Events name paths from the root.
+    let watched: Vec<_> = watched.into_iter().map(|(watched, trigger)| (watched.absolute(), trigger)).collect();
     let (sender, mut events) = mpsc::unbounded_channel();
     let failed = |path: &Path| {
         let path = path.to_owned();
@@ -91,7 +101,14 @@ pub async fn watch(
         let paths = match event {
             // Reading is no change, and neither is closing what was written: the write itself has been told.
             Ok(event) if matches!(event.kind, EventKind::Access(_)) => continue,
-            Ok(event) => event.paths,
+            Ok(event) => {
+                if matches!(event.kind, EventKind::Remove(_)) {
+                    // It may be back under the same inode number: the kernel's watch is gone all the same.
+                    let gone = places.values_mut().filter(|place: &&mut Place| event.paths.contains(&place.path));
+                    gone.for_each(|place| place.inode = None);
+                }
+                event.paths
+            }
             // Events were lost: everything may have changed.
             Err(_) => watched.iter().map(|(watched, _)| watched.folder().join("..data")).collect(),
         };
@@ -114,19 +131,33 @@ fn arm(
     let mut moved = Vec::new();
     for (watched, _) in watched {
         let folder = watched.folder();
-        let place = Place::of(folder);
-        let old = places.insert(folder.to_owned(), place.clone());
-        if old.as_ref() == Some(&place) {
-            continue;
-        }
-        // A watch of the old place may serve another folder still; one that is watched twice is watched once.
-        let _ = watcher.unwatch(&place.path);
-        watcher.watch(&place.path, RecursiveMode::NonRecursive).map_err(|error| (place.path.clone(), error))?;
-        if old.is_some() {
-            moved.push(folder.to_owned());
+        let known = places.contains_key(folder);
+        // Folders come and go while they are being looked for: what is watched must be what is there afterwards.
+        loop {
+            let place = Place::of(folder);
+            if places.insert(folder.to_owned(), place.clone()).as_ref() == Some(&place) {
+                break;
+            }
+            // A watch of the old place may serve another folder still; one that is watched twice is watched once.
+            let _ = watcher.unwatch(&place.path);
+            match watcher.watch(&place.path, RecursiveMode::NonRecursive) {
+                Err(error) if is_gone(&error) => drop(places.remove(folder)),
+                result => result.map_err(|error| (place.path.clone(), error))?,
+            }
+            if known && moved.last().is_none_or(|last| last != folder) {
+                moved.push(folder.to_owned());
+            }
         }
     }
     Ok(moved)
+}
+
+fn is_gone(error: &notify::Error) -> bool {
+    match &error.kind {
+        notify::ErrorKind::PathNotFound => true,
+        notify::ErrorKind::Io(error) => error.kind() == std::io::ErrorKind::NotFound,
+        _ => false,
+    }
 }
 
 #[cfg(test)]
@@ -196,6 +227,31 @@ mod tests {
             assert!(!rig.triggered(200).await, "not before the swap");
             fs::rename(path.join("..data_tmp"), path.join("..data")).unwrap();
             assert!(rig.triggered(2000).await, "{version}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_relative_path_is_followed_too() {
+        let here = std::env::current_dir().unwrap();
+        let up: PathBuf = here.components().skip(1).map(|_| "..").collect();
+        let mut rig = Rig::new(|folder| Watched::Folder(up.join(folder.strip_prefix("/").unwrap()))).await;
+        fs::write(rig.folder.path().join("a.yaml"), "x").unwrap();
+        assert!(rig.triggered(2000).await);
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_is_made_again_at_once_is_followed() {
+        let mut rig = Rig::new(|folder| Watched::Folder(folder.join("manifests"))).await;
+        let folder = rig.folder.path().join("manifests");
+        for _ in 0..20 {
+            fs::create_dir_all(&folder).unwrap();
+            fs::remove_dir(&folder).unwrap();
+            fs::create_dir(&folder).unwrap();
+            assert!(rig.triggered(2000).await, "made");
+            fs::write(folder.join("a.yaml"), "x").unwrap();
+            assert!(rig.triggered(2000).await, "written");
+            fs::remove_dir_all(&folder).unwrap();
+            assert!(rig.triggered(2000).await, "deleted");
         }
     }
 

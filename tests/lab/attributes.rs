@@ -48,8 +48,9 @@ pub fn assert_attributes(sh: &dyn Fn(&str) -> String, expected: &Expected<'_>) {
     }
     assert_eq!((&vd["master"], &dv["master"]), (&format!("vr.{vrf}").into(), &Value::Null));
     assert_eq!((&vd["link"], &dv["link"]), (&format!("dv.{vrf}").into(), &format!("vd.{vrf}").into()));
-    for one in [&vd, &dv] {
+    for (one, letters) in [(&vd, "76:64"), (&dv, "64:76")] {
         assert_eq!(one["linkinfo"]["info_kind"], "veth");
+        assert!(one["address"].as_str().unwrap().starts_with(&format!("02:{letters}:00:00:")), "{one}");
         assert_eq!((&one["mtu"], &one["inet6_addr_gen_mode"]), (&(*mtu).into(), &"eui64".into()));
         assert_eq!(one["addr_info"][0]["local"], eui64(one["address"].as_str().unwrap()), "{one}");
     }

@@ -32,11 +32,12 @@ pub(super) async fn apply(handle: &Handle, op: &LinkOp) -> Result<(), LinkError>
             let shape = [LinkAttribute::Controller(index(op, master)?), address(*mac), LinkAttribute::Mtu(*mtu)];
             handle.link().add(create(name, InfoKind::Vxlan, Some(data), shape)).execute().await
         }
-        LinkOp::CreateVeth { name, peer, master, mtu } => {
+        LinkOp::CreateVeth { name, peer, master, mac, peer_mac, mtu } => {
             let mut end = LinkMessage::default();
-            end.attributes = vec![LinkAttribute::IfName(peer.to_string()), LinkAttribute::Mtu(*mtu)];
+            end.attributes =
+                vec![LinkAttribute::IfName(peer.to_string()), address(*peer_mac), LinkAttribute::Mtu(*mtu)];
             let data = InfoData::Veth(InfoVeth::Peer(end));
-            let shape = [LinkAttribute::Controller(index(op, master)?), LinkAttribute::Mtu(*mtu)];
+            let shape = [LinkAttribute::Controller(index(op, master)?), address(*mac), LinkAttribute::Mtu(*mtu)];
             handle.link().add(create(name, InfoKind::Veth, Some(data), shape)).execute().await
         }
         LinkOp::Change { name, change } => handle.link().change(changed(op, name, change)?).execute().await,

@@ -1,18 +1,9 @@
 //! The files of `containerlab/`, booted here: two leaves, a route injector behind both, the lab's node in front.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test that fails must stop"
-)]
-
-mod lab;
 
 use std::path::Path;
 use std::time::Duration;
 
-use lab::{Bridge, FROM_MANIFESTS, Fabric, Image, Node, Spelling};
+use crate::lab::{Bridge, FROM_MANIFESTS, Fabric, Image, Node, Spelling};
 use serde_json::Value;
 
 const LIMIT: Duration = Duration::from_secs(180);
@@ -47,8 +38,8 @@ fn everything_that_the_topology_mounts_is_in_the_tree() {
         }
     }
     assert!(seen >= 11, "{seen}");
-    assert_eq!(bound("node", "/etc/frr/frr.conf.boot"), lab::lab_file("node.conf"));
-    assert_eq!(bound("node", "/opt/network-operator/config.yaml"), lab::lab_file("config.yaml"));
+    assert_eq!(bound("node", "/etc/frr/frr.conf.boot"), crate::lab::lab_file("node.conf"));
+    assert_eq!(bound("node", "/opt/network-operator/config.yaml"), crate::lab::lab_file("config.yaml"));
 }
 
 fn machine(name: &str, number: &str, bridge: &Bridge, segments: &[&str]) -> Node {

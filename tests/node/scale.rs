@@ -1,17 +1,8 @@
 //! 30 VRFs with 50 prefixes each way converge in a node, and go again.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test that fails must stop"
-)]
-
-mod lab;
 
 use std::time::Duration;
 
-use lab::{Bridge, FROM_MANIFESTS, Image, MANIFESTS, Node, Spelling};
+use crate::lab::{Bridge, FROM_MANIFESTS, Image, MANIFESTS, Node, Spelling};
 
 const LIMIT: Duration = Duration::from_secs(600);
 const VRFS: usize = 30;
@@ -48,7 +39,7 @@ fn thirty_vrfs(image: Image) {
     node.write(&format!("{MANIFESTS}/all.yaml"), (0..VRFS).map(object).collect::<String>());
     node.start_agent(FROM_MANIFESTS);
     let applied = node.applied(0, LIMIT);
-    assert_eq!(node.reloads(), 1);
+    assert_eq!(node.reloads(), 1, "{}", node.agent_log());
     let vnis = node.json("vtysh -c 'show vrf vni json'");
     let up = vnis["vrfs"].as_array().unwrap().iter().filter(|vrf| vrf["state"] == "Up").count();
     assert_eq!(up, VRFS, "{vnis}");

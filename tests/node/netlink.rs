@@ -1,19 +1,10 @@
 //! The link plan on a real kernel with VRFs: every attribute of the contract as `ip -d -j link` shows it, every wrong state repaired.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test that fails must stop"
-)]
-
-mod lab;
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::process::Command;
 
-use lab::Expected;
+use crate::lab::Expected;
 use network_operator::link::netlink::Netlink;
 use network_operator::link::{DesiredLinks, LinkPlan, VrfLinks, plan};
 use network_operator::model::RouteTables;
@@ -64,7 +55,7 @@ impl Rig {
 
 #[test]
 fn every_attribute_of_the_contract_is_there_and_every_wrong_one_is_repaired() {
-    if lab::under_uml("every_attribute_of_the_contract_is_there_and_every_wrong_one_is_repaired") {
+    if crate::lab::under_uml("netlink::every_attribute_of_the_contract_is_there_and_every_wrong_one_is_repaired") {
         return;
     }
     sh(UNDERLAY);
@@ -128,13 +119,13 @@ fn attributes_of(vrfs: &[(&str, u32, u32)], overlay_mtu: u32, tables: RangeInclu
     for (vrf, vni, mtu) in vrfs {
         let (local, mac) = ("192.0.2.129", "02:54:c0:00:02:81");
         let expected = Expected { vrf, vni: *vni, mtu: *mtu, overlay_mtu, local, mac, tables: tables.clone() };
-        lab::assert_attributes(&sh, &expected);
+        crate::lab::assert_attributes(&sh, &expected);
     }
 }
 
 #[test]
 fn a_vxlan_is_as_large_as_its_underlay_leaves() {
-    if lab::under_uml("a_vxlan_is_as_large_as_its_underlay_leaves") {
+    if crate::lab::under_uml("netlink::a_vxlan_is_as_large_as_its_underlay_leaves") {
         return;
     }
     sh(UNDERLAY);
@@ -145,7 +136,7 @@ fn a_vxlan_is_as_large_as_its_underlay_leaves() {
 
 #[test]
 fn an_underlay_without_or_with_two_addresses_is_named_with_what_it_has() {
-    if lab::under_uml("an_underlay_without_or_with_two_addresses_is_named_with_what_it_has") {
+    if crate::lab::under_uml("netlink::an_underlay_without_or_with_two_addresses_is_named_with_what_it_has") {
         return;
     }
     let rig = Rig::new();
@@ -160,7 +151,7 @@ fn an_underlay_without_or_with_two_addresses_is_named_with_what_it_has() {
 
 #[test]
 fn two_hundred_vrfs_are_planned_applied_and_removed() {
-    if lab::under_uml("two_hundred_vrfs_are_planned_applied_and_removed") {
+    if crate::lab::under_uml("netlink::two_hundred_vrfs_are_planned_applied_and_removed") {
         return;
     }
     sh(UNDERLAY);
@@ -175,7 +166,7 @@ fn two_hundred_vrfs_are_planned_applied_and_removed() {
 
 #[test]
 fn without_cap_net_admin_the_error_says_so() {
-    if lab::under_uml("without_cap_net_admin_the_error_says_so") {
+    if crate::lab::under_uml("netlink::without_cap_net_admin_the_error_says_so") {
         return;
     }
     sh(UNDERLAY);

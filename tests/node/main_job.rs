@@ -1,18 +1,8 @@
 //! The main job on a real node beside a real leaf: objects in, leaked routes out; ten change sets; nothing left behind.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test that fails must stop"
-)]
-
-mod lab;
-
 use std::time::Duration;
 
-use lab::{Expected, FROM_MANIFESTS, Fabric, Image, MANIFESTS, Node, Spelling, lab_file};
+use crate::lab::{Expected, FROM_MANIFESTS, Fabric, Image, MANIFESTS, Node, Spelling, lab_file};
 
 const LIMIT: Duration = Duration::from_secs(180);
 
@@ -139,7 +129,7 @@ fn converged(fabric: &Fabric) {
     for (vrf, vni, mtu) in [("blue", 100, 9000), ("red", 101, 1500)] {
         let (local, mac) = ("192.0.2.129", "02:54:c0:00:02:81");
         let expected = Expected { vrf, vni, mtu, overlay_mtu: 9000, local, mac, tables: 50..=252 };
-        lab::assert_attributes(&|command| fabric.node.ok(command), &expected);
+        crate::lab::assert_attributes(&|command| fabric.node.ok(command), &expected);
     }
 }
 

@@ -1,17 +1,8 @@
 //! The lab itself: if these fail, no other lab test means anything.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test that fails must stop"
-)]
-
-mod lab;
 
 use std::time::Duration;
 
-use lab::{ApiServer, Bridge, Image, Node};
+use crate::lab::{ApiServer, Bridge, Image, Node};
 
 #[test]
 fn nodes_of_both_releases_boot_talk_and_reach_each_other() {

@@ -1,0 +1,94 @@
+//! The names of route-maps and prefix-lists: how they are made, and how they are recognised.
+
+use crate::model::{Seq, VrfName};
+
+/// The two families of FRR's text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Family {
+    V4,
+    V6,
+}
+
+/// The two directions of an object, seen from the cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Direction {
+    Import,
+    Export,
+}
+
+impl Family {
+    pub(super) const ALL: [Self; 2] = [Self::V4, Self::V6];
+
+    /// The word before `prefix-list` and `address`.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::V4 => "ip",
+            Self::V6 => "ipv6",
+        }
+    }
+}
+
+impl Direction {
+    pub(super) const ALL: [Self; 2] = [Self::Import, Self::Export];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Import => "import",
+            Self::Export => "export",
+        }
+    }
+}
+
+/// Public: sites call `rm_V_export` from their own templates.
+pub(super) fn route_map(family: Family, vrf: &VrfName, direction: Direction) -> String {
+    let prefix = match family {
+        Family::V4 => "rm",
+        Family::V6 => "rm6",
+    };
+    format!("{prefix}_{vrf}_{}", direction.word())
+}
+
+/// Carries the object's `seq`, not its position: a new object renames nothing.
+pub(super) fn prefix_list(vrf: &VrfName, direction: Direction, seq: Seq) -> String {
+    format!("{}{seq}", prefix_list_stem(vrf, direction))
+}
+
+fn prefix_list_stem(vrf: &VrfName, direction: Direction) -> String {
+    format!("pl_{vrf}_{}_", direction.word())
+}
+
+/// Whether a name is one that the route-maps of this VRF have.
+pub(super) fn is_route_map_of(name: &str, vrf: &VrfName) -> bool {
+    let mut all = Family::ALL.into_iter().flat_map(|family| Direction::ALL.map(|direction| (family, direction)));
+    all.any(|(family, direction)| route_map(family, vrf, direction) == name)
+}
+
+/// Whether a name is one that the prefix-lists of this VRF have.
+pub(super) fn is_prefix_list_of(name: &str, vrf: &VrfName) -> bool {
+    Direction::ALL.into_iter().any(|direction| {
+        let seq = name.strip_prefix(&prefix_list_stem(vrf, direction));
+        seq.is_some_and(|seq| !seq.is_empty() && seq.bytes().all(|c| c.is_ascii_digit()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn what_is_generated_is_recognised_and_belongs_to_no_other_vrf(a in "[a-z_1]{1,12}", b in "[a-z_1]{1,12}", seq in 1i64..65535) {
+            let (vrf, other): (VrfName, VrfName) = (a.parse().unwrap(), b.parse().unwrap());
+            for direction in Direction::ALL {
+                let list = prefix_list(&vrf, direction, seq.try_into().unwrap());
+                prop_assert!(is_prefix_list_of(&list, &vrf));
+                prop_assert!(vrf == other || !is_prefix_list_of(&list, &other), "{} of {}", list, other);
+                for family in Family::ALL {
+                    let map = route_map(family, &vrf, direction);
+                    prop_assert!(is_route_map_of(&map, &vrf) && (vrf == other || !is_route_map_of(&map, &other)));
+                }
+            }
+        }
+    }
+}

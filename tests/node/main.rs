@@ -1,0 +1,18 @@
+//! All that needs the lab, in one executable: nodes wait for each other's FRR most of the time, so tests run beside each other.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that fails must stop"
+)]
+
+mod fabric;
+mod faults;
+mod kube_api;
+#[path = "../lab/mod.rs"]
+mod lab;
+mod lab_itself;
+mod main_job;
+mod netlink;
+mod scale;
