@@ -181,6 +181,22 @@ fn bad_objects_and_vrfs_are_named_and_the_good_ones_apply() {
 }
 
 #[test]
+fn a_reload_that_takes_too_long_is_an_error_and_is_made_good_later() {
+    let rig = Rig::boot(Image::Trixie);
+    rig.node.start_agent(&format!("{FROM_MANIFESTS} --reload-limit 1s --log-format json"));
+    rig.node.agent_says("the reload of frr.service did not end within 1s", 0, LIMIT);
+    let lines = rig.node.ok("journalctl -u network-operator -o cat --no-pager _SYSTEMD_UNIT=network-operator.service");
+    for line in lines.lines() {
+        let entry: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        assert!(entry["level"].is_string() && entry["message"].is_string(), "{line}");
+    }
+    rig.node.stop_agent();
+    rig.node.start_agent(FROM_MANIFESTS);
+    rig.node.applied(0, LIMIT);
+    rig.up();
+}
+
+#[test]
 fn a_vni_that_belongs_to_somebody_else_is_left_to_them_and_taken_when_they_go() {
     let rig = Rig::boot(Image::Trixie);
     rig.node.ok("ip link add site type vxlan id 101 local 192.0.2.129 dev dum.underlay dstport 4789");
