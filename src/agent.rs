@@ -144,8 +144,9 @@ pub async fn run(config: AgentConfig, cancel: CancellationToken) -> anyhow::Resu
         }
     };
     let from_files = matches!(objects, ObjectSource::Manifests { .. });
-    let (watch_triggers, watch_cancel) = (triggers.clone(), cancel.clone());
-    let mut watcher = tokio::spawn(watch(watched, watch_triggers, watch_cancel));
+    // It ends after the last run, not with the signal: its end is the end of the agent.
+    let watch_cancel = CancellationToken::new();
+    let mut watcher = tokio::spawn(watch(watched, triggers.clone(), watch_cancel.clone()));
     if from_files {
         triggers.send(Trigger::Objects).context("begin")?;
     }
@@ -168,7 +169,7 @@ pub async fn run(config: AgentConfig, cancel: CancellationToken) -> anyhow::Resu
     let serve = agent.serve(Debounce::new(debounce), incoming, cancel.clone());
     tokio::select! {
         () = serve => {
-            cancel.cancel();
+            watch_cancel.cancel();
             watcher.await.context("watch files")??;
         }
         // One that is deaf to its files must not look alive.
