@@ -115,6 +115,18 @@ fn with_import(item: &str) -> String {
 }
 
 #[test]
+fn a_vrf_of_which_every_object_is_rejected_keeps_maps_that_deny_all() {
+    let case = Case::new().change("config.yaml", "{a: 100}", "{a: 100}\nskipVRFConfig: [m]");
+    let rendered = render(case.object("m", &format!("{EMPTY}\n  mtu: 1")).0.path());
+    assert_eq!(rendered.code, 2, "{}", rendered.stderr);
+    for map in
+        ["route-map rm_m_import deny 65535\n", "route-map rm_m_export deny 1\n", "route-map rm6_m_export deny 1\n"]
+    {
+        assert!(rendered.stdout.contains(map), "no {map} in {}", rendered.stdout);
+    }
+}
+
+#[test]
 fn an_unknown_vrf_is_rejected() {
     Case::new().object("nowhere", EMPTY).rejects(&["spec.vrf", "nowhere", "vnimap"]);
 }

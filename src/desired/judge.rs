@@ -70,15 +70,21 @@ pub fn judge<'a>(
     let mut by_age: Vec<_> = objects.into_iter().collect();
     by_age.sort_by_key(|object| (age(object), name(object)));
     let mut vrfs: BTreeMap<VrfName, (Mtu, Vrf)> = BTreeMap::new();
-    let mut rejections = Vec::new();
+    let (mut rejections, mut rejected) = (Vec::new(), Vec::new());
     for object in by_age {
         let parsed = parse(&object.spec, config).and_then(|parsed| ipv6_has_place(parsed, config, ipv6));
         let accepted = parsed.and_then(|parsed| join(&mut vrfs, parsed, config));
         if let Err(fault) = accepted {
             rejections.push(fault.of(name(object)));
+            rejected.extend(object.spec.vrf.parse::<VrfName>().ok().filter(|vrf| known(vrf, config).is_ok()));
         }
     }
     rejections.sort_by(|a, b| a.object.cmp(&b.object));
+    // FRR permits everything where a site's template calls a map that is gone: maps that deny all stay for these.
+    for name in rejected {
+        let bare = Vrf { name: name.clone(), overlay: None, aggregates: BTreeSet::new(), policies: Vec::new() };
+        vrfs.entry(name).or_insert_with(|| (Mtu::default(), bare));
+    }
     let mut vrfs: Vec<Vrf> = vrfs.into_values().map(|(_, vrf)| vrf).collect();
     for vrf in &mut vrfs {
         vrf.policies.sort_by_key(|policy| policy.seq);

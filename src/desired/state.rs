@@ -19,11 +19,12 @@ pub struct DesiredState {
 pub struct Vrf {
     /// Its name, as objects give it.
     pub name: VrfName,
-    /// Links, neighbors and an instance of its own; `None` where the operator file skips it.
+    /// Links, neighbors and an instance of its own; `None` where the operator file skips it, no object of it was accepted,
+    /// or its links cannot be made.
     pub overlay: Option<Overlay>,
     /// The networks its objects aggregate, sorted.
     pub aggregates: BTreeSet<IpNet>,
-    /// One for each object, sorted by `seq`; never empty.
+    /// One for each accepted object, sorted by `seq`.
     pub policies: Vec<RoutePolicy>,
 }
 
