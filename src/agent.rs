@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::frr::check;
 use crate::frr::files::FrrFiles;
 use crate::frr::release;
 use crate::frr::render::Renderer;
@@ -73,8 +74,17 @@ impl ConfigPort for FrrFiles {
         Ok(self.read_conf()?)
     }
 
-    fn write(&self, text: &str) -> Result<(), PortError> {
-        Ok(self.write_conf(text)?)
+    async fn stage(&self, text: &str) -> Result<Vec<String>, PortError> {
+        let lines = check::refused_lines(FrrFiles::stage(self, text)?).await?.into_iter();
+        Ok(lines.map(|line| format!("line {}: `{}`: {}", line.number, line.text, line.words)).collect())
+    }
+
+    fn discard(&self) {
+        FrrFiles::discard(self);
+    }
+
+    fn commit(&self) -> Result<(), PortError> {
+        Ok(FrrFiles::commit(self)?)
     }
 
     fn reload_owed(&self) -> bool {

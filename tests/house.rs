@@ -19,6 +19,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("frr/files", &[]),
     ("frr/vty", &[]),
     ("frr/service", &[]),
+    ("frr/check", &[]),
+    ("frr/systemd", &[]),
     ("frr/running", &["link"]),
     ("frr/release", &["model"]),
     ("trigger", &["api", "desired"]),
@@ -36,11 +38,13 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 ];
 
 /// Modules that a name of a parent does not stand for.
-const ADAPTERS: [&str; 9] = [
+const ADAPTERS: [&str; 11] = [
     "link/netlink",
     "frr/files",
     "frr/vty",
     "frr/service",
+    "frr/check",
+    "frr/systemd",
     "frr/running",
     "frr/release",
     "trigger/kube",

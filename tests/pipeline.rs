@@ -18,6 +18,9 @@ use network_operator::reconcile::*;
 struct State {
     calls: Vec<String>,
     conf: Option<String>,
+    staged: Option<String>,
+    /// What FRR says of the staged text.
+    refused: Vec<String>,
     owed: bool,
     vnis: BTreeMap<String, VniState>,
     /// The step that fails, once.
@@ -66,9 +69,17 @@ impl ConfigPort for Host {
     fn read(&self) -> Result<Option<String>, PortError> {
         Ok(self.0.lock().unwrap().conf.clone())
     }
-    fn write(&self, text: &str) -> Result<(), PortError> {
+    async fn stage(&self, text: &str) -> Result<Vec<String>, PortError> {
+        let mut state = self.call("stage")?;
+        state.staged = Some(text.to_owned());
+        Ok(state.refused.clone())
+    }
+    fn discard(&self) {
+        self.0.lock().unwrap().staged = None;
+    }
+    fn commit(&self) -> Result<(), PortError> {
         let mut state = self.call("write")?;
-        (state.conf, state.owed) = (Some(text.to_owned()), true);
+        (state.conf, state.owed) = (state.staged.take(), true);
         Ok(())
     }
     fn reload_owed(&self) -> bool {
@@ -144,7 +155,8 @@ fn idle(prepared: Prepared) -> Prepared {
 async fn configuration_comes_before_links_and_links_are_up_last() {
     let host = Host::default();
     pipeline(&host).carry_out(&adding()).await.unwrap();
-    let steps = ["may write", "running", "write", "map", "release", "reload", "links", "  create vrf vr.a table 50"];
+    let steps =
+        ["may write", "running", "stage", "write", "map", "release", "reload", "links", "  create vrf vr.a table 50"];
     assert_eq!(host.calls(), [&steps[..], &["links", "  up vr.a"]].concat());
     assert!(pipeline(&host).carry_out(&idle(adding())).await.unwrap().unchanged());
     assert_eq!(host.calls(), Vec::<String>::new(), "nothing to do is nothing done");
@@ -155,8 +167,18 @@ async fn links_go_after_the_reload_and_stanzas_once_frr_lets_go() {
     let host = Host::default();
     host.0.lock().unwrap().refusals = 3;
     pipeline(&host).carry_out(&removing()).await.unwrap();
-    let steps =
-        ["may write", "running", "write", "map", "release", "reload", "links", "  delete vd.a", "  delete vr.a"];
+    let steps = [
+        "may write",
+        "running",
+        "stage",
+        "write",
+        "map",
+        "release",
+        "reload",
+        "links",
+        "  delete vd.a",
+        "  delete vr.a",
+    ];
     assert_eq!(host.calls(), [&steps[..], &["forget"; 4]].concat());
 }
 
@@ -209,7 +231,7 @@ async fn a_vni_that_stays_down_fails_every_run() {
 
 #[tokio::test(start_paused = true)]
 async fn what_may_not_be_done_is_known_before_anything_is() {
-    for fails in ["may write", "running"] {
+    for fails in ["may write", "running", "stage"] {
         let host = Host::default();
         host.0.lock().unwrap().fails = Some(fails);
         pipeline(&host).carry_out(&adding()).await.unwrap_err();
@@ -223,5 +245,16 @@ async fn a_service_that_is_stopped_gets_the_new_text_and_nothing_else() {
     let host = Host::default();
     host.0.lock().unwrap().stopped = true;
     pipeline(&host).carry_out(&adding()).await.unwrap_err();
-    assert_eq!(host.calls(), ["may write", "running", "write", "reload"]);
+    assert_eq!(host.calls(), ["may write", "running", "stage", "write", "reload"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_frr_refuses_never_becomes_frr_conf_and_touches_nothing() {
+    let host = Host::default();
+    host.0.lock().unwrap().refused = vec!["line 4: `neighbr x`: Unknown command".into()];
+    let error = pipeline(&host).carry_out(&adding()).await.unwrap_err().to_string();
+    assert!(error.contains("line 4: `neighbr x`: Unknown command"), "{error}");
+    assert_eq!(host.calls(), ["may write", "running", "stage"]);
+    let state = host.0.lock().unwrap();
+    assert_eq!((&state.conf, &state.staged, state.owed), (&None, &None, false));
 }

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 pub struct FrrFiles {
     conf: PathBuf,
     template: PathBuf,
+    /// What is looked at before it becomes the configuration.
+    staged: PathBuf,
     /// Note that a reload is owed.
     owed: PathBuf,
 }
@@ -56,8 +58,8 @@ impl FrrFiles {
             path.push(ending);
             PathBuf::from(path)
         };
-        let (template, owed) = (beside(".tpl"), beside(".reload-owed"));
-        Self { conf, template, owed }
+        let (template, staged, owed) = (beside(".tpl"), beside(".staged"), beside(".reload-owed"));
+        Self { conf, template, staged, owed }
     }
 
     /// Path of the configuration.
@@ -123,12 +125,27 @@ impl FrrFiles {
         }
     }
 
-    /// Replaces the configuration by another text, with owner, group and mode of the old one. A note beside it says that
-    /// a reload is owed; it is there before the new text is.
+    /// Writes a text beside the configuration, with owner, group and mode of that, to be looked at before it takes its
+    /// place. Gives where it is.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn stage(&self, text: &str) -> Result<&Path, FileError> {
+        replace(&self.staged, text, self.like().as_ref(), Existing::Replace)?;
+        Ok(&self.staged)
+    }
+
+    /// Removes what was staged.
+    pub fn discard(&self) {
+        let _ = fs::remove_file(&self.staged);
+    }
+
+    /// What was staged takes the place of the configuration. A note beside it says that a reload is owed; it is there
+    /// before the new text is.
     ///
     /// # Errors
     /// The old one stands then.
-    pub fn write_conf(&self, text: &str) -> Result<(), FileError> {
+    pub fn commit(&self) -> Result<(), FileError> {
         if !self.reload_owed() {
             replace(
                 &self.owed,
@@ -137,9 +154,18 @@ impl FrrFiles {
                 Existing::Replace,
             )?;
         }
-        let like = fs::metadata(&self.conf).or_else(|_| fs::metadata(&self.template)).ok();
-        replace(&self.conf, text, like.as_ref(), Existing::Replace)
+        let renamed = fs::rename(&self.staged, &self.conf).and_then(|()| File::open(folder(&self.conf))?.sync_all());
+        renamed.map_err(|source| FileError::Replace { path: self.conf.clone(), source })
     }
+
+    /// Whose owner, group and mode a new configuration has.
+    fn like(&self) -> Option<fs::Metadata> {
+        fs::metadata(&self.conf).or_else(|_| fs::metadata(&self.template)).ok()
+    }
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// What becomes of a file that is there already.
@@ -164,7 +190,7 @@ fn replace(path: &Path, text: &str, like: Option<&fs::Metadata>, existing: Exist
 
 /// Write, fsync, rename, fsync of the folder: after a crash the file is the old one or the new one.
 fn try_replace(path: &Path, text: &str, like: Option<&fs::Metadata>, existing: Existing) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = folder(path);
     let mut new = tempfile::Builder::new().prefix(".network-operator-").tempfile_in(folder)?;
     new.write_all(text.as_bytes())?;
     if let Some(like) = like {
@@ -215,7 +241,11 @@ mod tests {
         fs::write(files.conf(), "old\n").unwrap();
         fs::set_permissions(files.conf(), fs::Permissions::from_mode(0o640)).unwrap();
         let before = fs::metadata(files.conf()).unwrap();
-        files.write_conf("new\n").unwrap();
+        files.stage("other\n").unwrap();
+        files.discard();
+        files.stage("new\n").unwrap();
+        assert_eq!(files.read_conf().unwrap().as_deref(), Some("old\n"));
+        files.commit().unwrap();
         let after = fs::metadata(files.conf()).unwrap();
         assert_eq!((after.mode(), after.uid(), after.gid()), (before.mode(), before.uid(), before.gid()));
         assert_eq!(files.read_conf().unwrap().as_deref(), Some("new\n"));
@@ -229,6 +259,7 @@ mod tests {
     #[test]
     fn a_folder_that_cannot_be_written_leaves_the_old_text() {
         let files = FrrFiles::new("/proc/self/frr.conf");
-        assert!(matches!(files.write_conf("x"), Err(FileError::Replace { .. })));
+        assert!(matches!(files.stage("x"), Err(FileError::Replace { .. })));
+        assert!(matches!(files.commit(), Err(FileError::Replace { .. })));
     }
 }

@@ -1,5 +1,6 @@
 //! FRR's configuration text and FRR's processes: template and rendering are pure; files, vty and service are adapters.
 
+pub mod check;
 pub mod files;
 mod name;
 pub mod release;
@@ -7,5 +8,6 @@ pub mod render;
 pub mod running;
 mod section;
 pub mod service;
+mod systemd;
 pub mod template;
 pub mod vty;

@@ -2,34 +2,7 @@
 
 use std::time::Duration;
 
-use futures::StreamExt;
-use zbus::OwnedObjectPath;
-
-/// How long systemd may take to answer a call; a job takes longer and has a limit of its own.
-const ANSWER: Duration = Duration::from_secs(30);
-
-/// systemd's manager (org.freedesktop.systemd1(5)).
-#[zbus::proxy(
-    interface = "org.freedesktop.systemd1.Manager",
-    default_service = "org.freedesktop.systemd1",
-    default_path = "/org/freedesktop/systemd1"
-)]
-trait Manager {
-    fn subscribe(&self) -> zbus::Result<()>;
-    fn load_unit(&self, name: &str) -> zbus::Result<OwnedObjectPath>;
-    fn reload_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
-    #[zbus(signal)]
-    fn job_removed(&self, id: u32, job: OwnedObjectPath, unit: String, result: String) -> zbus::Result<()>;
-}
-
-/// One of its units.
-#[zbus::proxy(interface = "org.freedesktop.systemd1.Unit", default_service = "org.freedesktop.systemd1")]
-trait Unit {
-    #[zbus(property(emits_changed_signal = "false"))]
-    fn load_state(&self) -> zbus::Result<String>;
-    #[zbus(property(emits_changed_signal = "false"))]
-    fn active_state(&self) -> zbus::Result<String>;
-}
+use super::systemd::Systemd;
 
 /// The unit that is reloaded.
 #[derive(Debug, Clone)]
@@ -113,24 +86,16 @@ impl FrrService {
     /// # Errors
     /// No bus, no such unit, or a masked one.
     pub async fn running(&self) -> Result<bool, ServiceError> {
-        let (connection, manager) = self.connect().await?;
-        let ask = |source| ServiceError::Ask { unit: self.unit.clone(), source };
-        let path = manager.load_unit(&self.unit).await.map_err(ask)?;
-        let unit = UnitProxy::builder(&connection).path(path).build().await.map_err(ask)?;
-        let unit_name = self.unit.clone();
-        match unit.load_state().await.map_err(ask)?.as_str() {
+        let unit = self.unit.clone();
+        let systemd = Systemd::connect().await.map_err(ServiceError::Bus)?;
+        let state = systemd.unit(&unit).await;
+        let state = state.map_err(|source| ServiceError::Ask { unit: unit.clone(), source })?;
+        match state.load.as_str() {
             // While it reloads, it runs.
-            "loaded" => Ok(matches!(unit.active_state().await.map_err(ask)?.as_str(), "active" | "reloading")),
-            "masked" => Err(ServiceError::Masked { unit: unit_name }),
-            _ => Err(ServiceError::NoUnit { unit: unit_name }),
+            "loaded" => Ok(matches!(state.active.as_str(), "active" | "reloading")),
+            "masked" => Err(ServiceError::Masked { unit }),
+            _ => Err(ServiceError::NoUnit { unit }),
         }
-    }
-
-    async fn connect(&self) -> Result<(zbus::Connection, ManagerProxy<'static>), ServiceError> {
-        let builder = zbus::connection::Builder::system().method_timeout(ANSWER);
-        let connection = builder.build().await.map_err(ServiceError::Bus)?;
-        let manager = ManagerProxy::new(&connection).await.map_err(ServiceError::Bus)?;
-        Ok((connection, manager))
     }
 
     /// Reloads the unit and waits for the end of the job.
@@ -139,27 +104,12 @@ impl FrrService {
     /// No bus, no unit, the unit does not run, or the job does not end with `done` in time. `done` is no proof that FRR
     /// took the configuration: since FRR 9.1 frrinit.sh says so whatever frr-reload.py said.
     pub async fn reload(&self) -> Result<(), ServiceError> {
-        let (_connection, manager) = self.connect().await?;
-        // The answer is missed by whoever listens after the call.
-        let mut removed = manager.receive_job_removed().await.map_err(ServiceError::Bus)?;
-        manager.subscribe().await.map_err(ServiceError::Bus)?;
-        let job = manager.reload_unit(&self.unit, "replace").await.map_err(|error| self.refused(error))?;
-        let end = async {
-            while let Some(signal) = removed.next().await {
-                let Ok(args) = signal.args() else { continue };
-                if args.job == job {
-                    return Some(args.result.clone());
-                }
-            }
-            None
-        };
-        match tokio::time::timeout(self.limit, end).await {
-            Err(_) => Err(ServiceError::Slow { unit: self.unit.clone(), limit: self.limit }),
-            Ok(Some(result)) if result == "done" => Ok(()),
-            Ok(result) => {
-                let result = result.unwrap_or_else(|| "the bus went away".to_owned());
-                Err(ServiceError::Failed { unit: self.unit.clone(), result })
-            }
+        let systemd = Systemd::connect().await.map_err(ServiceError::Bus)?;
+        let result = systemd.reload(&self.unit, self.limit).await.map_err(|error| self.refused(error))?;
+        match result {
+            None => Err(ServiceError::Slow { unit: self.unit.clone(), limit: self.limit }),
+            Some(result) if result == "done" => Ok(()),
+            Some(result) => Err(ServiceError::Failed { unit: self.unit.clone(), result }),
         }
     }
 

@@ -47,6 +47,12 @@ pub enum RunError {
         #[source]
         source: PortError,
     },
+    /// FRR does not take the new configuration.
+    #[error("FRR refuses the new configuration, so frr.conf stays as it is; {}: correct the template, the section templates or `replacements`", lines.join("; "))]
+    Refused {
+        /// FRR's words to each line.
+        lines: Vec<String>,
+    },
     /// zebra does not know a VNI that the configuration gives it.
     #[error("FRR has not mapped {missing} after {}s: is the line in frr.conf, and what does `vtysh -c 'show vrf vni'` say?", limit.as_secs())]
     NotMapped {
@@ -134,12 +140,25 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
             return Ok(false);
         }
         let running = self.ports.service.running().await.map_err(step("begin"))?;
-        self.ports.config.write(text).map_err(step("write frr.conf"))?;
+        self.stage(text).await?;
+        self.ports.config.commit().map_err(step("write frr.conf"))?;
         // What FRR starts with next may be the very configuration that lets it: the reload says that it does not run.
         if !running {
             self.ports.service.reload().await.map_err(step("reload FRR"))?;
         }
         Ok(true)
+    }
+
+    /// What FRR refuses never becomes frr.conf.
+    async fn stage(&self, text: &str) -> Result<(), RunError> {
+        let staged = self.ports.config.stage(text).await;
+        let refused = match staged.map_err(step("check the new configuration")) {
+            Ok(lines) if lines.is_empty() => return Ok(()),
+            Ok(lines) => RunError::Refused { lines },
+            Err(error) => error,
+        };
+        self.ports.config.discard();
+        Err(refused)
     }
 
     async fn reload(&mut self, text: &str, vnis: &[(String, u32)], leaving: &[VrfName]) -> Result<bool, RunError> {

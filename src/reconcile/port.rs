@@ -22,8 +22,12 @@ pub trait LinkPort {
 pub trait ConfigPort {
     /// The text as it is; `None` where there is no file.
     fn read(&self) -> Result<Option<String>, PortError>;
-    /// Replaces it in one step, and notes that a reload is owed.
-    fn write(&self, text: &str) -> Result<(), PortError>;
+    /// Puts a text beside it and has FRR look at it; gives FRR's words to each line that it refuses.
+    fn stage(&self, text: &str) -> impl Future<Output = Result<Vec<String>, PortError>> + Send;
+    /// Removes what was staged.
+    fn discard(&self);
+    /// What was staged takes its place in one step; notes that a reload is owed.
+    fn commit(&self) -> Result<(), PortError>;
     /// Whether a reload is owed, also by an agent that ended meanwhile.
     fn reload_owed(&self) -> bool;
     /// Notes that none is owed any more.

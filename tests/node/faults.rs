@@ -139,6 +139,27 @@ fn a_template_with_a_fault_leaves_frr_conf_until_it_is_mended() {
 }
 
 #[test]
+fn a_line_that_frr_8_refuses_never_becomes_frr_conf() {
+    a_line_that_frr_refuses(Image::Bookworm);
+}
+
+#[test]
+fn a_line_that_frr_10_refuses_never_becomes_frr_conf() {
+    a_line_that_frr_refuses(Image::Trixie);
+}
+
+fn a_line_that_frr_refuses(image: Image) {
+    let rig = Rig::boot(image);
+    let good = rig.node.read("/etc/frr/frr.conf");
+    rig.node
+        .write("/etc/frr/frr.conf.tpl", good.replace(" bgp router-id 198.51.100.1\n", " bgp ruoter-id 198.51.100.1\n"));
+    rig.fails_and_touches_nothing("", &["frr.conf stays as it is", "`bgp ruoter-id 198.51.100.1`: Unknown command"]);
+    assert_eq!(rig.node.ok("ls -A /etc/frr | grep -E 'staged|owed|check' || true"), "");
+    rig.node.write("/etc/frr/frr.conf.tpl", good);
+    rig.recovers();
+}
+
+#[test]
 fn bad_objects_and_vrfs_are_named_and_the_good_ones_apply() {
     let rig = Rig::boot(Image::Bookworm);
     rig.node.ok("sed -i 's/^  red: 101/&\\n  zero: 0\\n  twin1: 7\\n  twin2: 7/' /opt/network-operator/config.yaml");
