@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::config::{ConfigError, OperatorConfig};
-use crate::trigger::Objects;
 use crate::trigger::kube::KubeObjects;
 use crate::trigger::manifests::{ManifestError, read_manifests};
+use crate::trigger::{Objects, with_causes};
 
 /// The operator file, and what it said when it was last good.
 #[derive(Debug)]
@@ -59,7 +59,7 @@ impl OperatorFile {
                 let faults = config.refused.values().map(|vrf| format!("{}: {}", vrf.field, vrf.reason));
                 (faults.collect::<Vec<_>>().join("; "), Ok(Arc::new(config)))
             }
-            Err(error) => (describe(&error), Err(error)),
+            Err(error) => (with_causes(&error), Err(error)),
         };
         if self.told.as_ref() != Some(&fault) {
             let kept = self.good.is_some();
@@ -99,7 +99,7 @@ impl ObjectSource {
                 let faults = objects.unreadable.iter().map(ToString::to_string);
                 (faults.collect::<Vec<_>>().join("; "), Ok(Some(objects)))
             }
-            Err(error) => (describe(&error), Err(error)),
+            Err(error) => (with_causes(&error), Err(error)),
         };
         if told.as_ref() != Some(&fault) {
             tracing::error!(path = %path.display(), %fault, kept = good.is_some(), "the manifests cannot be read to their end");
@@ -107,12 +107,6 @@ impl ObjectSource {
         }
         good.clone().map_or(usable, |objects| Ok(Some(objects)))
     }
-}
-
-/// An error with its causes.
-fn describe(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 #[cfg(test)]

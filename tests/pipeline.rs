@@ -155,8 +155,18 @@ fn idle(prepared: Prepared) -> Prepared {
 async fn configuration_comes_before_links_and_links_are_up_last() {
     let host = Host::default();
     pipeline(&host).carry_out(&adding()).await.unwrap();
-    let steps =
-        ["may write", "running", "stage", "write", "map", "release", "reload", "links", "  create vrf vr.a table 50"];
+    let steps = [
+        "may write",
+        "running",
+        "stage",
+        "write",
+        "running",
+        "map",
+        "release",
+        "reload",
+        "links",
+        "  create vrf vr.a table 50",
+    ];
     assert_eq!(host.calls(), [&steps[..], &["links", "  up vr.a"]].concat());
     assert!(pipeline(&host).carry_out(&idle(adding())).await.unwrap().unchanged());
     assert_eq!(host.calls(), Vec::<String>::new(), "nothing to do is nothing done");
@@ -172,6 +182,7 @@ async fn links_go_after_the_reload_and_stanzas_once_frr_lets_go() {
         "running",
         "stage",
         "write",
+        "running",
         "map",
         "release",
         "reload",
@@ -191,7 +202,7 @@ async fn a_reload_that_is_owed_is_made_by_whoever_runs_next() {
         host.calls();
         let outcome = pipeline(&host).carry_out(&idle(adding())).await.unwrap();
         assert!(outcome.reloaded && !outcome.written, "{fails}");
-        assert_eq!(host.calls(), ["map", "release", "reload"]);
+        assert_eq!(host.calls(), ["running", "map", "release", "reload"]);
     }
 }
 
@@ -245,7 +256,7 @@ async fn a_service_that_is_stopped_gets_the_new_text_and_nothing_else() {
     let host = Host::default();
     host.0.lock().unwrap().stopped = true;
     pipeline(&host).carry_out(&adding()).await.unwrap_err();
-    assert_eq!(host.calls(), ["may write", "running", "stage", "write", "reload"]);
+    assert_eq!(host.calls(), ["may write", "running", "stage", "write", "running", "reload"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -109,6 +109,8 @@ impl FrrService {
         match result {
             None => Err(ServiceError::Slow { unit: self.unit.clone(), limit: self.limit }),
             Some(result) if result == "done" => Ok(()),
+            // The job of a unit that is not active.
+            Some(result) if result == "invalid" => Err(ServiceError::NotRunning { unit: self.unit.clone() }),
             Some(result) => Err(ServiceError::Failed { unit: self.unit.clone(), result }),
         }
     }

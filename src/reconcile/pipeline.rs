@@ -139,13 +139,9 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
         if current.as_deref() == Some(text) {
             return Ok(false);
         }
-        let running = self.ports.service.running().await.map_err(step("begin"))?;
+        self.ports.service.running().await.map_err(step("begin"))?;
         self.stage(text).await?;
         self.ports.config.commit().map_err(step("write frr.conf"))?;
-        // What FRR starts with next may be the very configuration that lets it: the reload says that it does not run.
-        if !running {
-            self.ports.service.reload().await.map_err(step("reload FRR"))?;
-        }
         Ok(true)
     }
 
@@ -167,8 +163,11 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
         if !owed && self.missing(vnis, |_| true).await?.is_empty() {
             return Ok(false);
         }
-        self.ports.daemons.map_vnis(vnis).await.map_err(step("give VRFs their VNIs"))?;
-        self.ports.daemons.release_vrfs(text).await.map_err(step("take VRFs that go out of FRR"))?;
+        // Where FRR does not run there is nothing to prepare: the reload says so, and FRR starts with the new text.
+        if self.ports.service.running().await.map_err(step("reload FRR"))? {
+            self.ports.daemons.map_vnis(vnis).await.map_err(step("give VRFs their VNIs"))?;
+            self.ports.daemons.release_vrfs(text).await.map_err(step("take VRFs that go out of FRR"))?;
+        }
         self.ports.service.reload().await.map_err(step("reload FRR"))?;
         self.ports.config.reloaded().map_err(step("note that FRR was reloaded"))?;
         Ok(true)

@@ -10,7 +10,7 @@ use kube::{Api, Client, ResourceExt};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Objects, Trigger};
+use super::{Objects, Trigger, with_causes};
 use crate::api::VrfRouteConfiguration;
 use crate::desired::{Rejection, RejectionReason};
 
@@ -30,6 +30,8 @@ struct Index {
     known: Option<BTreeMap<String, Entry>>,
     /// A list that is under way.
     listing: BTreeMap<String, Entry>,
+    /// What was known before the first deletion that no run has seen yet.
+    before_deletions: Option<BTreeMap<String, Entry>>,
 }
 
 /// Whether an event changed what a run would do.
@@ -42,9 +44,20 @@ enum Effect {
 impl KubeObjects {
     /// All objects; `None` while no list has been complete. What was known stays known while the API server is away.
     pub fn snapshot(&self) -> Option<Objects> {
-        let index = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut index = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        index.before_deletions = None;
         let known = index.known.as_ref()?;
         Some(known.values().cloned().collect())
+    }
+
+    /// The API server does not know the kind any more. Whoever removes a CRD has all objects deleted first, one event
+    /// each: nobody asked for that, and the objects are as they were before.
+    fn kind_is_gone(&self) {
+        let mut index = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(before) = index.before_deletions.take() {
+            tracing::warn!(objects = before.len(), "the CRD was removed, and its objects with it: they stay in force");
+            index.known = Some(before);
+        }
     }
 
     fn event(&self, event: watcher::Event<Guarded>) -> Effect {
@@ -71,6 +84,7 @@ impl Index {
                         && known.iter().all(|(name, old)| listed.get(name).is_some_and(|new| same(old, new)))
                 });
                 self.known = Some(listed);
+                self.before_deletions = None;
                 if same { Effect::Same } else { Effect::Changed }
             }
             watcher::Event::Apply(object) => {
@@ -81,7 +95,9 @@ impl Index {
                 if unchanged { Effect::Same } else { Effect::Changed }
             }
             watcher::Event::Delete(object) => {
-                let removed = self.known.get_or_insert_default().remove(&object.name_any());
+                let known = self.known.get_or_insert_default();
+                self.before_deletions.get_or_insert_with(|| known.clone());
+                let removed = known.remove(&object.name_any());
                 if removed.is_some() { Effect::Changed } else { Effect::Same }
             }
         }
@@ -153,6 +169,9 @@ pub async fn watch(
                 }
             }
             Err(error) => {
+                if status(&error) == Some(404) {
+                    objects.kind_is_gone();
+                }
                 let words = describe(&error);
                 if last_error.as_ref() != Some(&words) {
                     tracing::error!(error = %words, "no VRFRouteConfigurations from the API server; the node keeps what it has");
@@ -163,26 +182,24 @@ pub async fn watch(
     }
 }
 
-fn describe(error: &watcher::Error) -> String {
-    let status = match error {
+/// The HTTP status that an error of the API server has.
+fn status(error: &watcher::Error) -> Option<u16> {
+    match error {
         watcher::Error::InitialListFailed(kube::Error::Api(status))
         | watcher::Error::WatchStartFailed(kube::Error::Api(status))
         | watcher::Error::WatchFailed(kube::Error::Api(status)) => Some(status.code),
         watcher::Error::WatchError(status) => Some(status.code),
         _ => None,
-    };
-    let mut words = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        words = format!("{words}: {cause}");
-        source = cause.source();
     }
-    let cure = match status {
+}
+
+fn describe(error: &watcher::Error) -> String {
+    let cure = match status(error) {
         Some(404) => "; is the CRD installed? (`network-operator crds | kubectl apply -f -`)",
         Some(401 | 403) => "; the service account needs get, list and watch on vrfrouteconfigurations",
         _ => "",
     };
-    words + cure
+    with_causes(error) + cure
 }
 
 #[cfg(test)]
@@ -207,6 +224,27 @@ mod tests {
         assert!(objects.snapshot().is_none());
         assert_eq!(objects.event(watcher::Event::InitDone), Effect::Changed);
         assert_eq!(objects.snapshot().unwrap().objects.len(), 1);
+    }
+
+    #[test]
+    fn objects_that_went_with_their_crd_stay_in_force_and_those_that_a_run_saw_go_do_not() {
+        let objects = KubeObjects::default();
+        for name in ["a", "b", "c"] {
+            objects.event(watcher::Event::InitApply(object(name, json!(1), "")));
+        }
+        objects.event(watcher::Event::InitDone);
+        let count = |objects: &KubeObjects| objects.snapshot().unwrap().objects.len();
+        objects.event(watcher::Event::Delete(object("a", json!(1), "")));
+        assert_eq!(count(&objects), 2);
+        objects.event(watcher::Event::Delete(object("b", json!(1), "")));
+        objects.event(watcher::Event::Delete(object("c", json!(1), "")));
+        objects.kind_is_gone();
+        objects.kind_is_gone();
+        assert_eq!(count(&objects), 2);
+        objects.event(watcher::Event::Init);
+        assert_eq!(objects.event(watcher::Event::InitDone), Effect::Changed, "an empty list is an answer");
+        objects.kind_is_gone();
+        assert_eq!(count(&objects), 0);
     }
 
     #[test]

@@ -41,3 +41,15 @@ impl fmt::Display for Trigger {
         })
     }
 }
+
+/// An error with those of its causes that it does not name itself.
+pub fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut words = error.to_string();
+    for cause in std::iter::successors(error.source(), |error| error.source()) {
+        let cause = cause.to_string();
+        if !words.contains(&cause) {
+            words = format!("{words}: {cause}");
+        }
+    }
+    words
+}

@@ -96,9 +96,9 @@ fn without_d_bus_nothing_is_touched() {
 fn without_frr_service_nothing_is_touched() {
     let rig = Rig::boot(Image::Bookworm);
     // Without the init script, too: systemd makes a unit of it.
-    rig.node.ok("mv /lib/systemd/system/frr.service /etc/init.d/frr /var/tmp && systemctl daemon-reload");
+    rig.node.ok("mv /lib/systemd/system/frr.service /etc/init.d/frr /srv && systemctl daemon-reload");
     rig.fails_and_touches_nothing("", &["there is no frr.service", "install FRR"]);
-    rig.node.ok("mv /var/tmp/frr.service /lib/systemd/system && systemctl daemon-reload");
+    rig.node.ok("mv /srv/frr.service /lib/systemd/system && systemctl daemon-reload");
     rig.recovers();
 }
 

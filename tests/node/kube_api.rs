@@ -101,6 +101,7 @@ fn objects_of_the_api_server_come_onto_the_node_and_go_again() {
     });
     assert!(!rig.node.read("/etc/frr/frr.conf").contains("10.0."));
     applied = bad_objects_leave_the_good_ones(&rig, applied);
+    a_crd_that_is_removed_keeps_the_node(&rig);
     applied = the_api_server_away_keeps_the_node(&mut rig, applied);
     rig.one_reload(applied, |server| drop(server.kubectl(&["delete", "vrf", "--all"], "")));
     assert_eq!(rig.node.ok("ip -o link | grep -E ': (vr|br|vx|vd|dv)\\.(blue|red)' || true"), "");
@@ -177,6 +178,26 @@ fn bad_objects_leave_the_good_ones(rig: &Rig, applied: usize) -> usize {
         rig.node.agent_says("object=crossed field=spec.import[0].ge", 0, LIMIT);
     }
     now
+}
+
+/// The objects go with their CRD, one by one; nobody asked for that.
+fn a_crd_that_is_removed_keeps_the_node(rig: &Rig) {
+    const CRD: &str = "crd/vrfrouteconfigurations.network.schiff.telekom.de";
+    let objects = rig.server.kubectl(&["get", "vrf", "-o", "yaml"], "");
+    let (conf, reloads) = (rig.node.ok("md5sum /etc/frr/frr.conf"), rig.node.reloads());
+    let (runs, answers) = (rig.node.says("run ended"), rig.node.says("the API server answers again"));
+    rig.server.kubectl(&["delete", CRD], "");
+    rig.node.agent_says("the CRD was removed, and its objects with it: they stay in force", 0, LIMIT);
+    rig.node.agent_says("run ended", runs, LIMIT);
+    let crds = rig.node.ok("/labbin/network-operator crds");
+    rig.server.kubectl(&["apply", "-f", "-"], &crds);
+    rig.server.kubectl(&["wait", "--for=condition=Established", CRD], "");
+    rig.server.kubectl(&["apply", "-f", "-"], &objects);
+    rig.node.agent_says("the API server answers again", answers, LIMIT);
+    let runs = rig.node.says("run ended");
+    rig.node.ok("touch /opt/network-operator/config.yaml");
+    rig.node.agent_says("run ended", runs, LIMIT);
+    assert_eq!((rig.node.ok("md5sum /etc/frr/frr.conf"), rig.node.reloads()), (conf, reloads));
 }
 
 fn the_api_server_away_keeps_the_node(rig: &mut Rig, applied: usize) -> usize {
