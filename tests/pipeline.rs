@@ -151,23 +151,15 @@ fn idle(prepared: Prepared) -> Prepared {
     Prepared { links: LinkPlan::default(), ..prepared }
 }
 
+/// What a run with a new text does before it touches a link.
+const BEFORE_LINKS: [&str; 8] = ["may write", "running", "stage", "write", "running", "map", "release", "reload"];
+
 #[tokio::test(start_paused = true)]
 async fn configuration_comes_before_links_and_links_are_up_last() {
     let host = Host::default();
     pipeline(&host).carry_out(&adding()).await.unwrap();
-    let steps = [
-        "may write",
-        "running",
-        "stage",
-        "write",
-        "running",
-        "map",
-        "release",
-        "reload",
-        "links",
-        "  create vrf vr.a table 50",
-    ];
-    assert_eq!(host.calls(), [&steps[..], &["links", "  up vr.a"]].concat());
+    let links = ["links", "  create vrf vr.a table 50", "links", "  up vr.a"];
+    assert_eq!(host.calls(), [&BEFORE_LINKS[..], &links].concat());
     assert!(pipeline(&host).carry_out(&idle(adding())).await.unwrap().unchanged());
     assert_eq!(host.calls(), Vec::<String>::new(), "nothing to do is nothing done");
 }
@@ -177,20 +169,8 @@ async fn links_go_after_the_reload_and_stanzas_once_frr_lets_go() {
     let host = Host::default();
     host.0.lock().unwrap().refusals = 3;
     pipeline(&host).carry_out(&removing()).await.unwrap();
-    let steps = [
-        "may write",
-        "running",
-        "stage",
-        "write",
-        "running",
-        "map",
-        "release",
-        "reload",
-        "links",
-        "  delete vd.a",
-        "  delete vr.a",
-    ];
-    assert_eq!(host.calls(), [&steps[..], &["forget"; 4]].concat());
+    let links = ["links", "  delete vd.a", "  delete vr.a"];
+    assert_eq!(host.calls(), [&BEFORE_LINKS[..], &links, &["forget"; 4]].concat());
 }
 
 #[tokio::test(start_paused = true)]

@@ -69,14 +69,10 @@ impl DesiredState {
 }
 
 impl Vrf {
-    /// Whether any aggregate of it is IPv6.
-    pub fn has_ipv6_aggregate(&self) -> bool {
-        self.aggregates.iter().any(|net| matches!(net, IpNet::V6(_)))
-    }
-
     /// Whether any list or aggregate of it is IPv6, so that the template needs `NeighborsV6`.
     pub fn has_ipv6(&self) -> bool {
         let rules = self.policies.iter().flat_map(|policy| policy.import.iter().chain(&policy.export));
-        self.has_ipv6_aggregate() || rules.into_iter().any(PrefixRule::is_ipv6)
+        let aggregated = self.aggregates.iter().any(|net| matches!(net, IpNet::V6(_)));
+        aggregated || rules.into_iter().any(PrefixRule::is_ipv6)
     }
 }

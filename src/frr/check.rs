@@ -68,11 +68,7 @@ pub enum CheckError {
 /// # Errors
 /// No answer could be had.
 pub async fn refused_lines(file: &Path) -> Result<Vec<RefusedLine>, CheckError> {
-    let answer = {
-        let mut path = file.as_os_str().to_owned();
-        path.push(".check");
-        PathBuf::from(path)
-    };
+    let answer = file.with_added_extension("check");
     let unit = format!("network-operator-check-{}.service", std::process::id());
     let lines = run(file, &answer, &unit).await;
     let _ = std::fs::remove_file(&answer);

@@ -53,12 +53,7 @@ impl FrrFiles {
     /// Names the configuration; the template stands beside it as `<name>.tpl`.
     pub fn new(conf: impl Into<PathBuf>) -> Self {
         let conf = conf.into();
-        let beside = |ending: &str| {
-            let mut path = conf.clone().into_os_string();
-            path.push(ending);
-            PathBuf::from(path)
-        };
-        let (template, staged, owed) = (beside(".tpl"), beside(".staged"), beside(".reload-owed"));
+        let [template, staged, owed] = ["tpl", "staged", "reload-owed"].map(|end| conf.with_added_extension(end));
         Self { conf, template, staged, owed }
     }
 

@@ -100,11 +100,11 @@ async fn configure(session: &mut VtySession, commands: &[String]) -> Result<Opti
     let mut refused = None;
     for command in commands {
         match session.ask(command).await {
-            Err(error @ VtyError::Refused { .. }) => refused = Some(error),
+            Err(error @ VtyError::Refused { .. }) => {
+                refused = Some(error);
+                break;
+            }
             answer => drop(answer?),
-        }
-        if refused.is_some() {
-            break;
         }
     }
     session.ask("end").await?;

@@ -9,7 +9,6 @@ use super::port::PortError;
 use super::{ConfigPort, DaemonPort, Inputs, LinkPort, Outcome, Ports, PrepareError, Prepared, ServicePort, prepare};
 use crate::frr::render::Renderer;
 use crate::link::{LinkOp, LinkPlan, LinkRole, OwnedName};
-use crate::model::VrfName;
 
 /// How long the conditions between the steps may take to come true.
 #[derive(Debug, Clone, Copy)]
@@ -123,7 +122,7 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
         let reloaded = self.reload(text, vnis, &leaving).await?;
         // A VRF that has come back is not to be forgotten.
         self.forget.retain(|vrf| !vnis.iter().any(|(wanted, _)| wanted == vrf));
-        self.forget.extend(leaving.iter().map(|vrf| LinkRole::Vrf.name(vrf).to_string()));
+        self.forget.extend(leaving);
         self.apply(links, vnis).await?;
         Ok(Outcome { written, reloaded, link_operations: links.ops().count(), vrfs: vnis.len() })
     }
@@ -157,7 +156,12 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
         Err(refused)
     }
 
-    async fn reload(&mut self, text: &str, vnis: &[(String, u32)], leaving: &[VrfName]) -> Result<bool, RunError> {
+    async fn reload(
+        &mut self,
+        text: &str,
+        vnis: &[(String, u32)],
+        leaving: &BTreeSet<String>,
+    ) -> Result<bool, RunError> {
         // Links of a VRF must not go before its instance; and where FRR has lost a VNI, it has lost more.
         let owed = self.ports.config.reload_owed() || !leaving.is_empty();
         if !owed && self.missing(vnis, |_| true).await?.is_empty() {
@@ -246,12 +250,11 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
     }
 }
 
-/// VRFs of which a link goes.
-fn leaving(links: &LinkPlan) -> Vec<VrfName> {
+/// VRFs of which a link goes, by interface name.
+fn leaving(links: &LinkPlan) -> BTreeSet<String> {
     let owned = links.remove.iter().filter_map(|op| match op {
         LinkOp::Delete { name } => OwnedName::recognise(name.as_str()),
         _ => None,
     });
-    let vrfs: BTreeSet<VrfName> = owned.map(|name| name.vrf).collect();
-    vrfs.into_iter().collect()
+    owned.map(|name| LinkRole::Vrf.name(&name.vrf).to_string()).collect()
 }
