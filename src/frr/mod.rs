@@ -1,6 +1,8 @@
 //! FRR's configuration text and FRR's processes: template and rendering are pure; files, vty and service are adapters.
 
 pub mod check;
+pub mod compare;
+pub mod config;
 pub mod files;
 mod name;
 pub mod release;
@@ -8,6 +10,7 @@ pub mod render;
 pub mod running;
 mod section;
 pub mod service;
+mod spelling;
 mod systemd;
 pub mod template;
 pub mod vty;

@@ -63,6 +63,22 @@ pub(super) fn is_route_map_of(name: &str, vrf: &VrfName) -> bool {
     all.any(|(family, direction)| route_map(family, vrf, direction) == name)
 }
 
+/// Whether a name is one that the route-maps of some VRF have.
+pub(super) fn is_route_map(name: &str) -> bool {
+    let vrf = name.strip_prefix("rm6_").or_else(|| name.strip_prefix("rm_"));
+    let mut ends = Direction::ALL.into_iter().map(|direction| format!("_{}", direction.word()));
+    vrf.is_some_and(|vrf| ends.any(|end| vrf.strip_suffix(&end).is_some_and(|vrf| vrf.parse::<VrfName>().is_ok())))
+}
+
+/// Whether a name is one that the prefix-lists of some VRF have.
+pub(super) fn is_prefix_list(name: &str) -> bool {
+    Direction::ALL.into_iter().any(|direction| {
+        let split = name.strip_prefix("pl_").and_then(|rest| rest.rsplit_once(&format!("_{}_", direction.word())));
+        let vrf = split.and_then(|(vrf, _)| vrf.parse::<VrfName>().ok());
+        vrf.is_some_and(|vrf| is_prefix_list_of(name, &vrf))
+    })
+}
+
 /// Whether a name is one that the prefix-lists of this VRF have.
 pub(super) fn is_prefix_list_of(name: &str, vrf: &VrfName) -> bool {
     Direction::ALL.into_iter().any(|direction| {
@@ -82,10 +98,11 @@ mod tests {
             let (vrf, other): (VrfName, VrfName) = (a.parse().unwrap(), b.parse().unwrap());
             for direction in Direction::ALL {
                 let list = prefix_list(&vrf, direction, seq.try_into().unwrap());
-                prop_assert!(is_prefix_list_of(&list, &vrf));
+                prop_assert!(is_prefix_list_of(&list, &vrf) && is_prefix_list(&list));
                 prop_assert!(vrf == other || !is_prefix_list_of(&list, &other), "{} of {}", list, other);
                 for family in Family::ALL {
                     let map = route_map(family, &vrf, direction);
+                    prop_assert!(is_route_map(&map));
                     prop_assert!(is_route_map_of(&map, &vrf) && (vrf == other || !is_route_map_of(&map, &other)));
                 }
             }
