@@ -75,7 +75,8 @@ proptest! {
     fn one_line_less_or_more_is_found_by_name(frr in 0usize..2, at in any::<Index>()) {
         let want = Config::parse(&text("lab"));
         let seen = running(&printed("lab", FRRS[frr]));
-        let lost = at.get(want.lines()).clone();
+        let counted: Vec<&Line> = want.lines().iter().filter(|line| !line.text.starts_with("vrf ")).collect();
+        let lost = (*at.get(&counted)).clone();
         let without = |config: &Config| config.lines().iter().filter(|line| **line != lost).cloned().collect::<Config>();
         let one = |difference: &[Line]| difference == std::slice::from_ref(&lost);
         let less = Difference::between(&want, &without(&seen));

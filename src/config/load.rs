@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::operator::{OperatorConfig, RefusedVrf, Replacement, VrfConfig};
+use super::operator::{OnReloadFailure, OperatorConfig, RefusedVrf, Replacement, VrfConfig};
 use crate::model::{Asn, IfName, RouteTable, RouteTables, RouteTarget, Vni, VrfName};
 
 /// Why an operator file cannot be used at all.
@@ -60,6 +60,7 @@ struct Raw {
     replacements: Vec<RawReplacement>,
     route_tables: Option<RawTables>,
     underlay_interface: Option<IfName>,
+    on_reload_failure: OnReloadFailure,
 }
 
 #[derive(Debug, Deserialize)]
@@ -117,6 +118,7 @@ impl OperatorConfig {
             replacements,
             route_tables,
             underlay_interface,
+            on_reload_failure,
         } = raw;
         let value =
             |field: &str, message: String| ConfigError::Value { path: path.to_owned(), field: field.into(), message };
@@ -138,6 +140,7 @@ impl OperatorConfig {
             server_asn,
             replacements,
             route_tables,
+            on_reload_failure,
             underlay_interface: underlay_interface.unwrap_or(default_underlay),
         })
     }
@@ -198,7 +201,7 @@ mod tests {
         OperatorConfig::parse(text, Path::new("config.yaml"))
     }
 
-    const ALL_KEYS: &str = "vnimap: {vrf1: 100, vrf2: 101}\nvrfConfig:\n  vrf2: {vni: 201, rt: '64497:201'}\nskipVRFConfig: [mgmt_vrf]\nbpfInterfaces: ['br.mgmt_vrf', vx.200]\nserverASN: 64510\nreplacements:\n- {old: a, new: b, regex: false}\n- {old: 'x(.)', new: 'y$1', regex: true}\nrouteTables: {start: 300, end: 400}\nunderlayInterface: lo.underlay\n";
+    const ALL_KEYS: &str = "vnimap: {vrf1: 100, vrf2: 101}\nvrfConfig:\n  vrf2: {vni: 201, rt: '64497:201'}\nskipVRFConfig: [mgmt_vrf]\nbpfInterfaces: ['br.mgmt_vrf', vx.200]\nserverASN: 64510\nreplacements:\n- {old: a, new: b, regex: false}\n- {old: 'x(.)', new: 'y$1', regex: true}\nrouteTables: {start: 300, end: 400}\nunderlayInterface: lo.underlay\nonReloadFailure: restart\n";
 
     #[test]
     fn every_key_of_the_contract_is_read() {
@@ -212,6 +215,7 @@ mod tests {
         assert_eq!(config.replacements.len(), 2);
         assert_eq!((config.route_tables.start().get(), config.route_tables.end().get()), (300, 400));
         assert_eq!(config.underlay_interface.as_str(), "lo.underlay");
+        assert_eq!(config.on_reload_failure, OnReloadFailure::Restart);
     }
 
     #[test]
@@ -220,6 +224,8 @@ mod tests {
         assert_eq!((config.route_tables.start().get(), config.route_tables.end().get()), (50, 252));
         assert_eq!(config.underlay_interface.as_str(), "dum.underlay");
         assert!(config.vrfs.is_empty() && config.server_asn.is_none());
+        assert_eq!(config.on_reload_failure, OnReloadFailure::Keep);
+        assert!(parse("onReloadFailure: reboot\n").unwrap_err().to_string().contains("reboot"));
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::Deserialize;
+
 use crate::model::{Asn, IfName, RouteTables, RouteTarget, Vni, VrfName};
 
 /// The operator file, checked.
@@ -21,8 +23,21 @@ pub struct OperatorConfig {
     pub replacements: Vec<Replacement>,
     /// `routeTables`: what `vr.V` may be given.
     pub route_tables: RouteTables,
+    /// `onReloadFailure`: what is done when a reload has failed and the last good configuration cannot be restored.
+    pub on_reload_failure: OnReloadFailure,
     /// `underlayInterface`: its one IPv4 address is VTEP and router ID.
     pub underlay_interface: IfName,
+}
+
+/// What is done when FRR runs neither the new configuration nor the last good one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnReloadFailure {
+    /// It is reported, and tried again.
+    #[default]
+    Keep,
+    /// frr.service is restarted: every session of the node is lost, and comes back.
+    Restart,
 }
 
 /// One VRF of the operator file.

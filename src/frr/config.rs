@@ -16,7 +16,7 @@ pub struct Line {
 }
 
 impl Line {
-    /// Whether the line opens a block. An entry of a route-map or an instance of BGP counts also without a line in it.
+    /// Whether the line opens a block: an entry of a route-map or an instance of BGP is one also without a line in it.
     pub fn opens_block(&self) -> bool {
         let words: Vec<&str> = self.text.split(' ').collect();
         opens(&self.blocks, &words)
@@ -136,23 +136,23 @@ fn closing(block: &str) -> &'static str {
 /// Whether a line opens a block where it stands (the nodes of FRR's lib/command.h that a configuration enters).
 fn opens(blocks: &[String], words: &[&str]) -> bool {
     let inside: Vec<&str> = blocks.last().map(|block| block.split(' ').collect()).unwrap_or_default();
-    match (inside.as_slice(), words) {
-        ([], ["router", _, ..]) => true,
-        ([], ["vrf" | "interface" | "pbr-map" | "nexthop-group", _, ..]) => true,
-        ([], ["route-map", _, "permit" | "deny", _]) => true,
-        ([], ["line", "vty"] | ["bfd"] | ["segment-routing"] | ["mpls", "ldp"] | ["key", "chain", _]) => true,
-        ([], ["rpki", ..] | ["l2vpn", _, "type", _]) => true,
-        (["router", ..], ["address-family", ..] | ["segment-routing", ..] | ["bmp", "targets", _]) => true,
-        (["router", ..], ["vnc", "defaults"] | ["vnc", "nve-group" | "l2-group", _]) => true,
-        (["address-family", "l2vpn", "evpn"], ["vni", _]) => true,
-        (["mpls", "ldp"], ["address-family", ..]) => true,
-        (["bfd"], ["peer" | "profile", _, ..]) => true,
-        (["key", "chain", _], ["key", _]) => true,
-        (["segment-routing"], ["srv6"] | ["traffic-eng"]) => true,
-        (["srv6"], ["locators"] | ["encapsulation"]) => true,
-        (["locators"], ["locator", _]) => true,
-        _ => false,
-    }
+    matches!(
+        (inside.as_slice(), words),
+        ([], ["router", _, ..])
+            | ([], ["vrf" | "interface" | "pbr-map" | "nexthop-group", _, ..])
+            | ([], ["route-map", _, "permit" | "deny", _])
+            | ([], ["line", "vty"] | ["bfd"] | ["segment-routing"] | ["mpls", "ldp"] | ["key", "chain", _])
+            | ([], ["rpki", ..] | ["l2vpn", _, "type", _])
+            | (["router", ..], ["address-family", ..] | ["segment-routing", ..] | ["bmp", "targets", _])
+            | (["router", ..], ["vnc", "defaults"] | ["vnc", "nve-group" | "l2-group", _])
+            | (["address-family", "l2vpn", "evpn"], ["vni", _])
+            | (["mpls", "ldp"], ["address-family", ..])
+            | (["bfd"], ["peer" | "profile", _, ..])
+            | (["key", "chain", _], ["key", _])
+            | (["segment-routing"], ["srv6"] | ["traffic-eng"])
+            | (["srv6"], ["locators"] | ["encapsulation"])
+            | (["locators"], ["locator", _])
+    )
 }
 
 /// Whether the line, which stands in a block that nobody closed, can only stand at top level. FRR tries a command that a block
@@ -260,8 +260,7 @@ impl Reader {
     }
 }
 
-/// Blocks that mean something without a line in them. FRR prints an interface or an address family only where it has lines,
-/// and the stanza of a VRF wherever it has heard of it.
+/// Blocks that are something without a line in them. FRR prints an interface or an address family only where it has lines.
 fn counts_empty(opener: &str) -> bool {
-    !matches!(opener.split(' ').next(), Some("interface" | "vrf" | "address-family" | "line"))
+    !matches!(opener.split(' ').next(), Some("interface" | "address-family" | "line"))
 }

@@ -12,8 +12,6 @@ pub struct FrrFiles {
     template: PathBuf,
     /// What is looked at before it becomes the configuration.
     staged: PathBuf,
-    /// Note that a reload is owed.
-    owed: PathBuf,
 }
 
 /// A file that could not be read or replaced; what was there before is still there.
@@ -53,8 +51,8 @@ impl FrrFiles {
     /// Names the configuration; the template stands beside it as `<name>.tpl`.
     pub fn new(conf: impl Into<PathBuf>) -> Self {
         let conf = conf.into();
-        let [template, staged, owed] = ["tpl", "staged", "reload-owed"].map(|end| conf.with_added_extension(end));
-        Self { conf, template, staged, owed }
+        let [template, staged] = ["tpl", "staged"].map(|end| conf.with_added_extension(end));
+        Self { conf, template, staged }
     }
 
     /// Path of the configuration.
@@ -102,24 +100,6 @@ impl FrrFiles {
         Ok(true)
     }
 
-    /// Whether FRR has not been reloaded since the configuration was replaced, also by an agent that ended meanwhile.
-    pub fn reload_owed(&self) -> bool {
-        self.owed.exists()
-    }
-
-    /// FRR has been reloaded.
-    ///
-    /// # Errors
-    /// The note cannot be removed; FRR is reloaded once more then.
-    pub fn reloaded(&self) -> Result<(), FileError> {
-        match fs::remove_file(&self.owed) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                Err(FileError::Replace { path: self.owed.clone(), source })
-            }
-            _ => Ok(()),
-        }
-    }
-
     /// Writes a text beside the configuration, with owner, group and mode of that, to be looked at before it takes its
     /// place. Gives where it is.
     ///
@@ -135,20 +115,11 @@ impl FrrFiles {
         let _ = fs::remove_file(&self.staged);
     }
 
-    /// What was staged takes the place of the configuration. A note beside it says that a reload is owed; it is there
-    /// before the new text is.
+    /// What was staged takes the place of the configuration.
     ///
     /// # Errors
     /// The old one stands then.
     pub fn commit(&self) -> Result<(), FileError> {
-        if !self.reload_owed() {
-            replace(
-                &self.owed,
-                "frr.service has not been reloaded since frr.conf was written\n",
-                None,
-                Existing::Replace,
-            )?;
-        }
         let renamed = fs::rename(&self.staged, &self.conf).and_then(|()| File::open(folder(&self.conf))?.sync_all());
         renamed.map_err(|source| FileError::Replace { path: self.conf.clone(), source })
     }
@@ -244,10 +215,6 @@ mod tests {
         let after = fs::metadata(files.conf()).unwrap();
         assert_eq!((after.mode(), after.uid(), after.gid()), (before.mode(), before.uid(), before.gid()));
         assert_eq!(files.read_conf().unwrap().as_deref(), Some("new\n"));
-        assert!(FrrFiles::new(files.conf()).reload_owed(), "known to the next agent, too");
-        files.reloaded().unwrap();
-        assert!(!files.reload_owed());
-        files.reloaded().unwrap();
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 

@@ -1,8 +1,10 @@
 //! FRR's configuration text and FRR's processes: template and rendering are pure; files, vty and service are adapters.
 
 pub mod check;
+mod command;
 pub mod compare;
 pub mod config;
+pub mod converge;
 pub mod files;
 mod name;
 pub mod release;

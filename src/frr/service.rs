@@ -49,7 +49,7 @@ pub enum ServiceError {
         unit: String,
     },
     /// systemd refused the call.
-    #[error("systemd refused to reload {unit}")]
+    #[error("systemd refuses to have {unit} reloaded or started")]
     Refused {
         /// The unit.
         unit: String,
@@ -63,6 +63,14 @@ pub enum ServiceError {
         /// The unit.
         unit: String,
         /// systemd's job result (canceled, timeout, failed, dependency, skipped).
+        result: String,
+    },
+    /// It does not come up.
+    #[error("{unit} did not come up ({result}): see `journalctl -u {unit}`")]
+    NotUp {
+        /// The unit.
+        unit: String,
+        /// systemd's job result.
         result: String,
     },
     /// No end in time.
@@ -112,6 +120,34 @@ impl FrrService {
             // The job of a unit that is not active.
             Some(result) if result == "invalid" => Err(ServiceError::NotRunning { unit: self.unit.clone() }),
             Some(result) => Err(ServiceError::Failed { unit: self.unit.clone(), result }),
+        }
+    }
+
+    /// Starts the unit, and waits until it is up.
+    ///
+    /// # Errors
+    /// No bus, no unit, or it does not come up in time.
+    pub async fn start(&self) -> Result<(), ServiceError> {
+        self.bring_up(false).await
+    }
+
+    /// Restarts the unit: all sessions of the node are lost.
+    ///
+    /// # Errors
+    /// As [`FrrService::start`].
+    pub async fn restart(&self) -> Result<(), ServiceError> {
+        self.bring_up(true).await
+    }
+
+    async fn bring_up(&self, restart: bool) -> Result<(), ServiceError> {
+        let systemd = Systemd::connect().await.map_err(ServiceError::Bus)?;
+        let result = systemd.bring_up(&self.unit, restart, self.limit).await.map_err(|error| self.refused(error))?;
+        match result.as_deref() {
+            Some("done") => Ok(()),
+            result => {
+                let result = result.unwrap_or("no end in time").to_owned();
+                Err(ServiceError::NotUp { unit: self.unit.clone(), result })
+            }
         }
     }
 

@@ -21,6 +21,8 @@ pub(super) type Property<'a> = (&'a str, Variant<'a>);
 trait Manager {
     fn subscribe(&self) -> zbus::Result<()>;
     fn load_unit(&self, name: &str) -> zbus::Result<OwnedObjectPath>;
+    fn start_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
+    fn restart_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     fn reload_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     fn start_transient_unit(
         &self,
@@ -75,6 +77,18 @@ impl Systemd {
     /// Reloads a unit; gives the result of the job (`done`, `failed`, `canceled`, …), `None` where it has no end in time.
     pub(super) async fn reload(&self, name: &str, limit: Duration) -> zbus::Result<Option<String>> {
         self.job(limit, self.manager.reload_unit(name, "replace")).await
+    }
+
+    /// Starts or restarts a unit; gives the result of the job as [`Systemd::reload`] does.
+    pub(super) async fn bring_up(&self, name: &str, restart: bool, limit: Duration) -> zbus::Result<Option<String>> {
+        let job = async {
+            if restart {
+                self.manager.restart_unit(name, "replace").await
+            } else {
+                self.manager.start_unit(name, "replace").await
+            }
+        };
+        self.job(limit, job).await
     }
 
     /// Runs a transient unit to its end; gives the result of the job as [`Systemd::reload`] does.

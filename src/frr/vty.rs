@@ -11,6 +11,8 @@ use tokio::net::UnixStream;
 const LIMIT: Duration = Duration::from_secs(30);
 /// `CMD_SUCCESS` of FRR's lib/command.h.
 const SUCCESS: u8 = 0;
+/// `CMD_ERR_NO_MATCH`, `CMD_ERR_AMBIGUOUS`, `CMD_ERR_INCOMPLETE`: the daemon has no such command.
+const NO_COMMAND: [u8; 3] = [2, 3, 4];
 
 /// The sockets under `/run/frr`.
 #[derive(Debug, Clone)]
@@ -49,6 +51,8 @@ pub enum VtyError {
         command: String,
         /// Its words.
         answer: String,
+        /// Whether it knows the command at all.
+        known: bool,
     },
 }
 
@@ -108,6 +112,11 @@ impl Vty {
 }
 
 impl VtySession {
+    /// Whose session it is.
+    pub fn daemon(&self) -> &str {
+        &self.daemon
+    }
+
     /// Sends a command and gives the answer.
     ///
     /// # Errors
@@ -123,7 +132,8 @@ impl VtySession {
         })?;
         if status != SUCCESS {
             let answer = answer.trim().to_owned();
-            return Err(VtyError::Refused { daemon: self.daemon.clone(), command: command.to_owned(), answer });
+            let (daemon, command, known) = (self.daemon.clone(), command.to_owned(), !NO_COMMAND.contains(&status));
+            return Err(VtyError::Refused { daemon, command, answer, known });
         }
         Ok(answer)
     }

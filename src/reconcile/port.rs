@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 
+use crate::frr::config::{Config, Line};
 use crate::link::{LinkOp, ObservedLinks};
 
 /// An adapter's error, for the one who reads the log: it names step, object, cause.
@@ -26,12 +27,14 @@ pub trait ConfigPort {
     fn stage(&self, text: &str) -> impl Future<Output = Result<Vec<String>, PortError>> + Send;
     /// Removes what was staged.
     fn discard(&self);
-    /// What was staged takes its place in one step; notes that a reload is owed.
+    /// What was staged takes its place in one step.
     fn commit(&self) -> Result<(), PortError>;
-    /// Whether a reload is owed, also by an agent that ended meanwhile.
-    fn reload_owed(&self) -> bool;
-    /// Notes that none is owed any more.
-    fn reloaded(&self) -> Result<(), PortError>;
+    /// Puts a text in its place that has been there before.
+    fn restore(&self, text: &str) -> Result<(), PortError>;
+    /// The text that FRR was last seen to run as it was meant, also by an agent that ended meanwhile.
+    fn last_good(&self) -> Result<Option<String>, PortError>;
+    /// Keeps a text as the one to go back to.
+    fn keep_good(&self, text: &str) -> Result<(), PortError>;
 }
 
 /// frr.service.
@@ -40,6 +43,12 @@ pub trait ServicePort {
     fn running(&self) -> impl Future<Output = Result<bool, PortError>> + Send;
     /// Reloads it and waits for the end.
     fn reload(&self) -> impl Future<Output = Result<(), PortError>> + Send;
+    /// Whether a reload that gave this error may have changed something.
+    fn was_tried(&self, error: &PortError) -> bool;
+    /// Starts it.
+    fn start(&self) -> impl Future<Output = Result<(), PortError>> + Send;
+    /// Restarts it: every session of the node is lost.
+    fn restart(&self) -> impl Future<Output = Result<(), PortError>> + Send;
 }
 
 /// What zebra makes of a VRF's VNI.
@@ -51,8 +60,25 @@ pub struct VniState {
     pub up: bool,
 }
 
+/// What became of a line that FRR was given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Whoever knows it took it.
+    Taken,
+    /// No daemon that runs knows such a command.
+    Unknown,
+    /// A daemon said no, in these words.
+    Refused(String),
+}
+
 /// FRR's running state.
 pub trait DaemonPort {
+    /// The configuration that FRR runs.
+    fn running(&self) -> impl Future<Output = Result<Config, PortError>> + Send;
+    /// Gives FRR lines that it does not have; one verdict for each.
+    fn give(&self, lines: &[Line]) -> impl Future<Output = Result<Vec<Verdict>, PortError>> + Send;
+    /// Takes lines out of FRR; what is left is seen in the running configuration.
+    fn take(&self, lines: &[Line]) -> impl Future<Output = Result<(), PortError>> + Send;
     /// VRFs with a VNI, by interface name.
     fn vnis(&self) -> impl Future<Output = Result<BTreeMap<String, VniState>, PortError>> + Send;
     /// Gives VRFs, by interface name, their VNIs, ahead of the reload.

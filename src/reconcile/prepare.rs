@@ -1,12 +1,13 @@
 //! Inputs and what is seen in, the whole plan out. Pure: `plan`, `render` and `run` share it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::config::OperatorConfig;
+use crate::config::{OnReloadFailure, OperatorConfig};
 use crate::desired::{Ipv6, Judged, NodeFacts, Rejection, judge};
 use crate::frr::render::{RenderError, Renderer};
 use crate::frr::template::{Hint, Template, TemplateError};
-use crate::link::{DesiredLinks, LinkPlan, LinkRole, ObservedLinks, UnderlayError, plan};
+use crate::link::{DesiredLinks, LinkOp, LinkPlan, LinkRole, ObservedLinks, OwnedName, UnderlayError, plan};
 use crate::trigger::Objects;
 
 /// What one run goes by.
@@ -31,6 +32,10 @@ pub struct Prepared {
     pub links: LinkPlan,
     /// VRFs that must be mapped to a VNI, by interface name.
     pub vnis: Vec<(String, u32)>,
+    /// VRF devices that are there and stay, by interface name.
+    pub standing: BTreeSet<String>,
+    /// What to do when FRR cannot be brought back by a reload.
+    pub on_reload_failure: OnReloadFailure,
     /// Objects that are left out.
     pub rejections: Vec<Rejection>,
 }
@@ -69,7 +74,15 @@ pub fn prepare(inputs: &Inputs, seen: &ObservedLinks, renderer: &Renderer) -> Re
     let text = renderer.render(&template, &judged.desired, config, &facts)?;
     let Judged { desired, rejections } = judged;
     let vnis = desired.overlays().map(|(vrf, overlay)| (LinkRole::Vrf.name(&vrf.name).to_string(), overlay.vni.get()));
-    Ok(Prepared { text, links, vnis: vnis.collect(), rejections })
+    let (standing, on_reload_failure) = (standing(seen, &links), config.on_reload_failure);
+    Ok(Prepared { text, links, vnis: vnis.collect(), standing, on_reload_failure, rejections })
+}
+
+fn standing(seen: &ObservedLinks, links: &LinkPlan) -> BTreeSet<String> {
+    let vrf = |name: &str| OwnedName::recognise(name).is_some_and(|owned| owned.role == LinkRole::Vrf);
+    let goes = |name: &str| links.remove.iter().any(|op| matches!(op, LinkOp::Delete { name: gone } if gone.as_str() == name));
+    let names = seen.iter().map(|link| link.name.clone());
+    names.filter(|name| vrf(name) && !goes(name)).collect()
 }
 
 /// All objects, readable or not, judged.

@@ -12,6 +12,8 @@ pub struct Outcome {
     pub written: bool,
     /// FRR was reloaded.
     pub reloaded: bool,
+    /// Lines that FRR did not run as meant before.
+    pub frr_lines: usize,
     /// Link operations that were carried out.
     pub link_operations: usize,
     /// VRFs with links on this node.
@@ -21,7 +23,7 @@ pub struct Outcome {
 impl Outcome {
     /// Whether the node was as it should be already.
     pub fn unchanged(&self) -> bool {
-        !self.written && !self.reloaded && self.link_operations == 0
+        !self.written && !self.reloaded && self.frr_lines == 0 && self.link_operations == 0
     }
 }
 
@@ -58,11 +60,11 @@ impl Reporter {
 impl Outcome {
     /// Logs what was done.
     pub fn report(&self, rejected: usize) {
-        let Self { written, reloaded, link_operations, vrfs } = self;
+        let Self { written, reloaded, frr_lines, link_operations, vrfs } = self;
         if self.unchanged() {
             tracing::debug!(vrfs, rejected, "nothing to do");
         } else {
-            tracing::info!(written, reloaded, link_operations, vrfs, rejected, "applied");
+            tracing::info!(written, reloaded, frr_lines, link_operations, vrfs, rejected, "applied");
         }
     }
 }

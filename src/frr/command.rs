@@ -1,0 +1,147 @@
+//! The commands that bring lines into FRR's running configuration or out of it, in an order that FRR takes. Pure.
+
+use std::sync::Arc;
+
+use super::config::Line;
+
+/// One command, and the blocks that it is given in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Command {
+    pub(super) blocks: Arc<[String]>,
+    /// Of several forms, the first that the daemon knows is the one.
+    pub(super) forms: Vec<String>,
+    /// What it is for: position in the lines that were asked for.
+    pub(super) line: usize,
+}
+
+/// Commands that give lines to FRR: policy before whoever goes by it, for a route-map that is called and not there permits all.
+pub(super) fn giving(lines: &[Line]) -> Vec<Command> {
+    let give = |(line, wanted): (usize, &Line)| Command {
+        blocks: wanted.blocks.clone(),
+        forms: vec![wanted.text.clone()],
+        line,
+    };
+    let mut commands: Vec<Command> = lines.iter().enumerate().map(give).collect();
+    commands.sort_by_key(|command| lines.get(command.line).map(rank));
+    commands
+}
+
+/// Commands that take lines out of FRR: the other way round.
+///
+/// A block that goes is one command, but the unnumbered neighbors in it go first, each alone: `no router bgp … vrf …` leaves
+/// their router advertisements on (see [`release`](super::release)).
+pub(super) fn taking(lines: &[Line]) -> Vec<Command> {
+    let blocks: Vec<Arc<[String]>> = lines.iter().filter(|line| line.opens_block()).map(Line::inner).collect();
+    let goes_with = |line: &Line| blocks.iter().any(|block| line.blocks.starts_with(block));
+    let unnumbered = |line: &Line| {
+        let words: Vec<&str> = line.text.split(' ').collect();
+        matches!(words.as_slice(), ["neighbor", _, "interface", ..])
+    };
+    let mut commands = Vec::new();
+    for (line, unwanted) in lines.iter().enumerate() {
+        if !goes_with(unwanted) || unnumbered(unwanted) {
+            commands.push(Command { blocks: unwanted.blocks.clone(), forms: negations(&unwanted.text), line });
+        }
+    }
+    let last = |line: &Line| if line.opens_block() { 1 } else { 0 };
+    commands.sort_by_key(|command| lines.get(command.line).map(|line| (std::cmp::Reverse(rank(line)), last(line))));
+    commands
+}
+
+/// Lists, what matches by them, VRFs, and all else.
+fn rank(line: &Line) -> u8 {
+    let outermost = line.blocks.first().unwrap_or(&line.text);
+    let lists = ["prefix-list ", "access-list ", "community-list ", "as-path "];
+    match outermost {
+        text if text.starts_with("route-map ") => 1,
+        text if line.blocks.is_empty() && lists.iter().any(|list| text.contains(list)) => 0,
+        text if text.starts_with("vrf ") => 2,
+        _ => 3,
+    }
+}
+
+/// `no LINE`, and shorter forms for lines whose values FRR does not want to hear again (as frr-reload.py does it), but never so
+/// short that more goes than the line: `no neighbor X timers` stands for `neighbor X timers 3 9`, `no neighbor X` does not.
+fn negations(text: &str) -> Vec<String> {
+    if let Some(positive) = text.strip_prefix("no ") {
+        return vec![positive.to_owned()];
+    }
+    const SHORTEST: usize = 3;
+    let words: Vec<&str> = text.split(' ').collect();
+    let lengths = (SHORTEST.min(words.len())..=words.len()).rev();
+    lengths.map(|length| format!("no {}", words.iter().take(length).copied().collect::<Vec<_>>().join(" "))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frr::config::Config;
+
+    const TEXT: &str = "vrf vr.a
+ vni 1
+exit-vrf
+router bgp 1
+ neighbor dv.a interface remote-as internal
+ neighbor dv.a timers 3 9
+ address-family ipv4 unicast
+  neighbor dv.a route-map rm_a_import in
+ exit-address-family
+exit
+router bgp 1 vrf vr.a
+ no bgp suppress-duplicates
+ neighbor vd.a interface remote-as internal
+exit
+ip prefix-list pl_a_import_1 seq 1 permit 10.0.0.0/8
+route-map rm_a_import permit 2
+ match ip address prefix-list pl_a_import_1
+exit
+";
+
+    fn plain(commands: &[Command]) -> Vec<String> {
+        commands.iter().map(|command| [&command.blocks[..], &[command.forms[0].clone()]].concat().join(" / ")).collect()
+    }
+
+    #[test]
+    fn policy_is_given_before_whoever_goes_by_it() {
+        let config = Config::parse(TEXT);
+        let commands = plain(&giving(config.lines()));
+        assert_eq!(
+            commands[..4],
+            [
+                "ip prefix-list pl_a_import_1 seq 1 permit 10.0.0.0/8",
+                "route-map rm_a_import permit 2",
+                "route-map rm_a_import permit 2 / match ip address prefix-list pl_a_import_1",
+                "vrf vr.a / vni 1",
+            ]
+        );
+        assert_eq!(commands.len(), config.lines().len());
+    }
+
+    #[test]
+    fn neighbors_go_before_their_instance_and_policy_goes_last() {
+        let config = Config::parse(TEXT);
+        let all_but_the_instance: Vec<Line> =
+            config.lines().iter().filter(|line| line.text != "router bgp 1").cloned().collect();
+        assert_eq!(
+            plain(&taking(&all_but_the_instance)),
+            [
+                "router bgp 1 / no neighbor dv.a interface remote-as internal",
+                "router bgp 1 / no neighbor dv.a timers 3 9",
+                "router bgp 1 / address-family ipv4 unicast / no neighbor dv.a route-map rm_a_import in",
+                "router bgp 1 vrf vr.a / no neighbor vd.a interface remote-as internal",
+                "no router bgp 1 vrf vr.a",
+                "vrf vr.a / no vni 1",
+                "no route-map rm_a_import permit 2",
+                "no ip prefix-list pl_a_import_1 seq 1 permit 10.0.0.0/8",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_line_is_negated_without_taking_more() {
+        assert_eq!(negations("no bgp suppress-duplicates"), ["bgp suppress-duplicates"]);
+        let forms = ["no neighbor x timers 3 9", "no neighbor x timers 3", "no neighbor x timers"];
+        assert_eq!(negations("neighbor x timers 3 9"), forms);
+        assert_eq!(negations("vni 1"), ["no vni 1"]);
+    }
+}

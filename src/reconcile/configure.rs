@@ -1,0 +1,331 @@
+//! Brings FRR to a text and proves it; goes back to the last good one where that cannot be.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::error::{Restored, RunError, step};
+use super::goal::Goal;
+use super::pipeline::{ASK_AGAIN, Pipeline};
+use super::{ConfigPort, DaemonPort, LinkPort, PortError, Prepared, ServicePort, Verdict};
+use crate::config::OnReloadFailure;
+use crate::frr::compare::Difference;
+use crate::frr::config::{Config, Line};
+
+/// How long a daemon may take to show what it has taken: mgmtd applies it behind its answer.
+const SHOWN: Duration = Duration::from_secs(1);
+/// Lines that must go before others can come are few; one round gives, the next takes, and both once more.
+const ROUNDS: usize = 3;
+
+/// What was done to FRR.
+#[derive(Debug, Default)]
+pub(super) struct Configured {
+    pub(super) written: bool,
+    pub(super) reloaded: bool,
+    /// Lines that FRR did not run, or ran and should not.
+    pub(super) lines: usize,
+    /// What FRR runs now.
+    pub(super) seen: Config,
+}
+
+/// frr.conf before the run, and the text that was last verified.
+struct Before {
+    file: Option<String>,
+    good: Option<String>,
+}
+
+impl Before {
+    fn texts(&self) -> impl Iterator<Item = &str> {
+        self.file.iter().chain(&self.good).map(String::as_str)
+    }
+
+    /// What to go back to.
+    fn target(&self) -> Option<&str> {
+        self.good.as_ref().or(self.file.as_ref()).map(String::as_str)
+    }
+}
+
+impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S, D> {
+    /// The configuration goes first: bgpd crashed where a VNI appeared before its EVPN instance (FRR #22851).
+    ///
+    /// FRR is given the new lines before frr.conf has them: what it refuses is known by its own words then, and is undone
+    /// without a reload. A reload that meets such a line stops FRR (8.4.4), or says that all is well (since 9.1).
+    pub(super) async fn configure(&mut self, prepared: &Prepared, leaving: bool) -> Result<Configured, RunError> {
+        let text = prepared.text.as_str();
+        let before = Before {
+            file: self.ports.config.read().map_err(step("read frr.conf"))?,
+            good: self.ports.config.last_good().map_err(step("read the last good configuration"))?,
+        };
+        if !prepared.links.is_empty() {
+            self.ports.links.may_write().await.map_err(step("begin"))?;
+        }
+        let written = before.file.as_deref() != Some(text);
+        let goal = Goal::new(text, before.texts());
+        let Some(seen) = self.seen().await? else { return self.without_frr(prepared, written).await };
+        let difference = goal.difference(&seen, &self.silent);
+        let mapped = self.missing(&prepared.vnis, |_| true).await?.is_empty();
+        if !written && !leaving && difference.is_empty() && mapped {
+            return Ok(Configured { seen, ..Configured::default() });
+        }
+        if written {
+            self.ports.service.running().await.map_err(step("begin"))?;
+            self.stage(text).await?;
+        }
+        let lines = difference.missing.len() + difference.extra.len();
+        let left = match self.offer(&goal, &before, prepared, difference).await {
+            Ok(left) => left,
+            Err(error) => {
+                self.ports.config.discard();
+                return Err(error);
+            }
+        };
+        if written {
+            if before.good.is_none() && let Some(file) = &before.file {
+                self.ports.config.keep_good(file).map_err(step("keep the configuration to go back to"))?;
+            }
+            self.ports.config.commit().map_err(step("write frr.conf"))?;
+        }
+        let reload = written || leaving || !left.extra.is_empty();
+        let result = if reload { self.reload(text).await? } else { Ok(()) };
+        let seen = match self.verify(&goal, prepared, result.err()).await? {
+            Ok(seen) => seen,
+            Err(why) => return Err(self.not_verified(&goal, &before, prepared, why).await),
+        };
+        Ok(Configured { written, reloaded: reload, lines, seen })
+    }
+
+    /// FRR's running configuration; `None` where frr.service does not run. Daemons that are about to come back are waited for.
+    async fn seen(&self) -> Result<Option<Config>, RunError> {
+        let end = Instant::now() + self.limits.answers;
+        loop {
+            let error = match self.ports.daemons.running().await {
+                Ok(config) => return Ok(Some(config)),
+                Err(error) => error,
+            };
+            if !self.ports.service.running().await.map_err(step("ask for frr.service"))? {
+                return Ok(None);
+            }
+            if Instant::now() >= end {
+                return Err(step("read FRR's running configuration")(error));
+            }
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
+    }
+
+    /// What FRR starts with next is the new text: it may be the very one that lets it start.
+    async fn without_frr(&mut self, prepared: &Prepared, written: bool) -> Result<Configured, RunError> {
+        if written {
+            self.stage(&prepared.text).await?;
+            self.ports.config.commit().map_err(step("write frr.conf"))?;
+        }
+        self.ports.service.reload().await.map_err(step("reload FRR"))?;
+        Err(step("reload FRR")("frr.service was stopped, and is coming up".into()))
+    }
+
+    /// What FRR's syntax check refuses never becomes frr.conf.
+    async fn stage(&self, text: &str) -> Result<(), RunError> {
+        let staged = self.ports.config.stage(text).await;
+        let refused = match staged.map_err(step("check the new configuration")) {
+            Ok(lines) if lines.is_empty() => return Ok(()),
+            Ok(lines) => RunError::Refused { lines },
+            Err(error) => error,
+        };
+        self.ports.config.discard();
+        Err(refused)
+    }
+
+    /// Gives FRR what is missing, and gives what differs then. Where FRR refuses a new line, all is taken back.
+    async fn offer(
+        &mut self,
+        goal: &Goal,
+        before: &Before,
+        prepared: &Prepared,
+        difference: Difference,
+    ) -> Result<Difference, RunError> {
+        self.ports.daemons.map_vnis(&prepared.vnis).await.map_err(step("give VRFs their VNIs"))?;
+        let mut left = difference;
+        let mut refused = Vec::new();
+        for taken in [false, true] {
+            if taken {
+                // Something may have to go first, such as a peer group that a neighbor was in.
+                self.ports.daemons.take(&left.extra).await.map_err(step("take lines out of FRR"))?;
+                left = self.difference(goal).await?.0;
+            }
+            let verdicts = self.ports.daemons.give(&left.missing).await.map_err(step("give FRR the new lines"))?;
+            let verdicts: BTreeMap<Line, Verdict> = left.missing.into_iter().zip(verdicts).collect();
+            left = self.shown(goal).await?;
+            refused = self.refusals(goal, &verdicts, &left.missing);
+            if refused.is_empty() || left.extra.is_empty() {
+                break;
+            }
+        }
+        if refused.is_empty() {
+            return Ok(left);
+        }
+        let restored = match before.target() {
+            None => Restored::Nothing,
+            Some(target) => match self.converge(&Goal::new(target, [prepared.text.as_str()]), prepared).await {
+                Ok(left) if left.is_empty() => Restored::LastGood,
+                Ok(left) => Restored::Failed(left.to_string()),
+                Err(error) => Restored::Failed(crate::trigger::with_causes(&error)),
+            },
+        };
+        Err(RunError::NotTaken { lines: refused, restored })
+    }
+
+    /// Waits until what FRR has taken is shown.
+    async fn shown(&self, goal: &Goal) -> Result<Difference, RunError> {
+        let end = Instant::now() + SHOWN;
+        loop {
+            let (left, _) = self.difference(goal).await?;
+            if left.missing.is_empty() || Instant::now() >= end {
+                return Ok(left);
+            }
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
+    }
+
+    /// FRR's words to new lines that it refused. Other lines that it does not show are defaults, belong to daemons that do not
+    /// run, or were refused in the configuration before, too: they are told once and not asked for again.
+    fn refusals(&mut self, goal: &Goal, verdicts: &BTreeMap<Line, Verdict>, missing: &[Line]) -> Vec<String> {
+        let mut refused = Vec::new();
+        for line in missing {
+            let name = line.to_string();
+            match verdicts.get(line) {
+                None => {}
+                Some(Verdict::Refused(words)) if !goal.is_old(line) => refused.push(format!("`{name}`: {words}")),
+                Some(Verdict::Refused(words)) => {
+                    tracing::warn!(line = name, %words, "FRR refuses a line that was in frr.conf before; it is left out");
+                    self.silent.insert(name);
+                }
+                Some(Verdict::Unknown) => {
+                    tracing::warn!(line = name, "no daemon of FRR that runs knows this line");
+                    self.silent.insert(name);
+                }
+                Some(Verdict::Taken) => {
+                    tracing::debug!(line = name, "FRR takes this line and does not show it");
+                    self.silent.insert(name);
+                }
+            }
+        }
+        refused
+    }
+
+    /// What must be done, and what is seen.
+    async fn difference(&self, goal: &Goal) -> Result<(Difference, Config), RunError> {
+        let seen = self.ports.daemons.running().await.map_err(step("read FRR's running configuration"))?;
+        Ok((goal.difference(&seen, &self.silent), seen))
+    }
+
+    /// Reloads. A job that failed or took too long is not the last word: what FRR runs then is.
+    async fn reload(&self, text: &str) -> Result<Result<(), PortError>, RunError> {
+        self.ports.daemons.release_vrfs(text).await.map_err(step("take VRFs that go out of FRR"))?;
+        let result = self.ports.service.reload().await;
+        match result {
+            Err(error) if !self.ports.service.was_tried(&error) => Err(step("reload FRR")(error)),
+            result => Ok(result),
+        }
+    }
+
+    /// Whether FRR runs what was meant: configuration line by line, and VNIs as zebra has them; why not, else.
+    async fn verify(
+        &self,
+        goal: &Goal,
+        prepared: &Prepared,
+        failed: Option<PortError>,
+    ) -> Result<Result<Config, String>, RunError> {
+        let said = failed.map(|error| crate::trigger::with_causes(error.as_ref()));
+        let end = Instant::now() + SHOWN;
+        loop {
+            let why = match self.difference(goal).await {
+                Err(error) => crate::trigger::with_causes(&error),
+                Ok((left, _)) if !left.is_empty() => left.to_string(),
+                Ok((_, seen)) => {
+                    let unmapped = self.missing(&prepared.vnis, |_| true).await?;
+                    if unmapped.is_empty() {
+                        if let Some(said) = said {
+                            tracing::warn!(%said, "but FRR runs what was meant");
+                        }
+                        return Ok(Ok(seen));
+                    }
+                    format!("zebra does not map {unmapped}")
+                }
+            };
+            if Instant::now() >= end {
+                return Ok(Err(said.into_iter().chain([why]).collect::<Vec<_>>().join("; ")));
+            }
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
+    }
+
+    /// Goes back to the last good configuration.
+    async fn not_verified(&mut self, goal: &Goal, before: &Before, prepared: &Prepared, why: String) -> RunError {
+        tracing::error!(%why, "FRR does not run the new configuration");
+        let target = before.target().filter(|target| *target != prepared.text);
+        let restored = match target {
+            None => self.restart_if_allowed(goal, prepared, Restored::Nothing).await,
+            Some(target) => {
+                let old = Goal::new(target, [prepared.text.as_str()]);
+                match self.restore(target, &old, prepared).await {
+                    Ok(left) if left.is_empty() => Restored::LastGood,
+                    Ok(left) => self.restart_if_allowed(&old, prepared, Restored::Failed(left.to_string())).await,
+                    Err(error) => {
+                        let words = crate::trigger::with_causes(&error);
+                        self.restart_if_allowed(&old, prepared, Restored::Failed(words)).await
+                    }
+                }
+            }
+        };
+        RunError::NotVerified { why, restored }
+    }
+
+    async fn restore(&mut self, text: &str, goal: &Goal, prepared: &Prepared) -> Result<Difference, RunError> {
+        self.ports.config.restore(text).map_err(step("write the last good frr.conf"))?;
+        // A reload that fails stops FRR 8.4.4. It ran before, so it is started, which is no restart.
+        if !self.ports.service.running().await.map_err(step("ask for frr.service"))? {
+            tracing::warn!("the reload has stopped frr.service: starting it with the last good configuration");
+            self.ports.service.start().await.map_err(step("start FRR"))?;
+            self.seen().await?;
+        }
+        let left = self.converge(goal, prepared).await?;
+        if left.is_empty() {
+            return Ok(left);
+        }
+        self.ports.service.reload().await.map_err(step("reload the last good configuration"))?;
+        Ok(self.shown(goal).await?)
+    }
+
+    /// Gives and takes lines until FRR runs the goal; gives what is left.
+    async fn converge(&mut self, goal: &Goal, prepared: &Prepared) -> Result<Difference, RunError> {
+        let (mut left, mut seen) = self.difference(goal).await?;
+        for _ in 0..ROUNDS {
+            if left.is_empty() {
+                break;
+            }
+            self.ports.daemons.give(&left.missing).await.map_err(step("give FRR the old lines back"))?;
+            left = self.difference(goal).await?.0;
+            self.ports.daemons.take(&left.extra).await.map_err(step("take the new lines out of FRR"))?;
+            (left, seen) = self.difference(goal).await?;
+        }
+        self.forget(&goal.config, &seen, &prepared.standing).await?;
+        Ok(left)
+    }
+
+    async fn restart_if_allowed(&mut self, goal: &Goal, prepared: &Prepared, otherwise: Restored) -> Restored {
+        if prepared.on_reload_failure != OnReloadFailure::Restart {
+            return otherwise;
+        }
+        tracing::warn!("restarting frr.service, as `onReloadFailure: restart` asks for");
+        let restarted = async {
+            self.ports.service.restart().await.map_err(step("restart FRR"))?;
+            self.seen().await?;
+            self.shown(goal).await
+        };
+        match restarted.await {
+            Ok(left) if left.is_empty() => Restored::LastGood,
+            Ok(left) => Restored::Failed(left.to_string()),
+            Err(error) => Restored::Failed(crate::trigger::with_causes(&error)),
+        }
+    }
+}
