@@ -4,6 +4,7 @@ mod host;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -18,11 +19,12 @@ use crate::frr::vty::Vty;
 use crate::input::{ObjectSource, OperatorFile};
 use crate::link::netlink::Netlink;
 use crate::reconcile::{Inputs, Limits, Pipeline, Ports, Reporter};
+use crate::state::Store;
 use crate::trigger::debounce::{Debounce, RunResult};
 use crate::trigger::files::{Watched, watch};
 use crate::trigger::kube::KubeObjects;
 use crate::trigger::{Trigger, kube};
-use host::HostPipeline;
+use host::{HostConfig, HostPipeline};
 
 /// After SIGTERM a run may go on for so long; then it is left where it is, and the next start goes on from there.
 const GRACE: Duration = Duration::from_secs(25);
@@ -81,9 +83,11 @@ pub async fn run(config: AgentConfig, cancel: CancellationToken) -> anyhow::Resu
     if from_files {
         triggers.send(Trigger::Objects).context("begin")?;
     }
+    let store = Arc::new(Store::open(std::path::Path::new("/var/lib/network-operator"))?);
+    let state = store.load()?;
     let ports = Ports {
         links: Netlink::connect()?,
-        config: files.clone(),
+        config: HostConfig { files: files.clone(), store: store.clone() },
         service: FrrService::new("frr.service", reload_limit),
         daemons: Vty::default(),
     };
@@ -92,7 +96,7 @@ pub async fn run(config: AgentConfig, cancel: CancellationToken) -> anyhow::Resu
         files,
         operator_file: OperatorFile::new(operator_file),
         objects,
-        pipeline: Pipeline::new(ports, renderer, Limits::default()),
+        pipeline: Pipeline::new(ports, renderer, Limits::default(), state.facts.tolerated.clone()),
         reporter: Reporter::default(),
         last_error: None,
     };

@@ -13,7 +13,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("config", &["model"]),
     ("desired", &["model", "api", "config"]),
     ("link", &["model", "config", "desired"]),
-    ("frr", &["model", "config", "desired"]),
+    ("frr", &["model", "config", "desired", "link"]),
     // Adapters: they know their own words, and nothing of the pipeline.
     ("link/netlink", &["link", "model"]),
     ("replace", &[]),
@@ -24,6 +24,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("frr/systemd", &[]),
     ("frr/running", &["link"]),
     ("frr/release", &["model"]),
+    ("frr/converge", &[]),
     ("trigger", &["api", "desired"]),
     ("trigger/kube", &["api", "desired", "trigger"]),
     ("trigger/manifests", &["api", "desired", "trigger"]),
@@ -31,7 +32,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("state", &["api", "replace"]),
     ("input", &["config", "trigger", "trigger/kube", "trigger/manifests"]),
     // The pipeline names no adapter.
-    ("reconcile", &["api", "config", "desired", "model", "link", "frr/render", "frr/template", "trigger"]),
+    ("reconcile", &["api", "config", "desired", "model", "link", "frr", "trigger"]),
     // Composition roots.
     ("agent", &["*"]),
     ("cli", &["*"]),
@@ -40,7 +41,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 ];
 
 /// Modules that a name of a parent does not stand for.
-const ADAPTERS: [&str; 11] = [
+const ADAPTERS: [&str; 12] = [
     "link/netlink",
     "frr/files",
     "frr/vty",
@@ -49,6 +50,7 @@ const ADAPTERS: [&str; 11] = [
     "frr/systemd",
     "frr/running",
     "frr/release",
+    "frr/converge",
     "trigger/kube",
     "trigger/manifests",
     "trigger/files",

@@ -7,9 +7,11 @@
     reason = "a test that fails must stop"
 )]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
+use network_operator::config::OnReloadFailure;
+use network_operator::frr::config::{Config, Line};
 use network_operator::frr::render::Renderer;
 use network_operator::link::{LinkOp, LinkPlan, ObservedLinks};
 use network_operator::reconcile::*;
@@ -19,15 +21,44 @@ struct State {
     calls: Vec<String>,
     conf: Option<String>,
     staged: Option<String>,
+    good: Option<String>,
     /// What FRR says of the staged text.
     refused: Vec<String>,
-    owed: bool,
     vnis: BTreeMap<String, VniState>,
+    /// What FRR runs: the text, one line each.
+    running: Vec<String>,
+    /// Lines that FRR refuses when it is given them, takes and does not show, or loses in a reload.
+    bad: Vec<&'static str>,
+    silent: Vec<&'static str>,
+    lost: Vec<&'static str>,
+    /// Whether a reload that meets a bad line stops FRR.
+    fragile: bool,
     /// The step that fails, once.
     fails: Option<&'static str>,
     /// How often FRR refuses to forget.
     refusals: usize,
     stopped: bool,
+}
+
+impl State {
+    fn takes(&mut self, line: &str) -> Verdict {
+        if self.bad.contains(&line) {
+            return Verdict::Refused("% No such thing".into());
+        }
+        if !self.silent.contains(&line) && !self.running.iter().any(|seen| seen == line) {
+            self.running.push(line.to_owned());
+        }
+        Verdict::Taken
+    }
+
+    /// As frr-reload.py: what the file has and FRR has not is given, what FRR has and the file has not is taken.
+    fn read_file(&mut self) {
+        let file: Vec<String> = self.conf.iter().flat_map(|text| text.lines()).map(str::to_owned).collect();
+        // No reload removes the stanza of a VRF.
+        self.running.retain(|line| file.contains(line) || line.starts_with("vrf "));
+        file.iter().for_each(|line| drop(self.takes(line)));
+        self.running.retain(|line| !self.lost.iter().any(|lost| lost == line));
+    }
 }
 
 #[derive(Clone, Default)]
@@ -46,6 +77,11 @@ impl Host {
 
     fn calls(&self) -> Vec<String> {
         std::mem::take(&mut self.0.lock().unwrap().calls)
+    }
+
+    fn with(self, change: impl FnOnce(&mut State)) -> Self {
+        change(&mut self.0.lock().unwrap());
+        self
     }
 }
 
@@ -79,14 +115,18 @@ impl ConfigPort for Host {
     }
     fn commit(&self) -> Result<(), PortError> {
         let mut state = self.call("write")?;
-        (state.conf, state.owed) = (state.staged.take(), true);
+        state.conf = state.staged.take();
         Ok(())
     }
-    fn reload_owed(&self) -> bool {
-        self.0.lock().unwrap().owed
+    fn restore(&self, text: &str) -> Result<(), PortError> {
+        self.call("restore")?.conf = Some(text.to_owned());
+        Ok(())
     }
-    fn reloaded(&self) -> Result<(), PortError> {
-        self.0.lock().unwrap().owed = false;
+    fn last_good(&self) -> Result<Option<String>, PortError> {
+        Ok(self.0.lock().unwrap().good.clone())
+    }
+    fn keep_good(&self, text: &str) -> Result<(), PortError> {
+        self.0.lock().unwrap().good = Some(text.to_owned());
         Ok(())
     }
 }
@@ -96,12 +136,55 @@ impl ServicePort for Host {
         Ok(!self.call("running")?.stopped)
     }
     async fn reload(&self) -> Result<(), PortError> {
-        let state = self.call("reload")?;
-        if state.stopped { Err("stopped".into()) } else { Ok(()) }
+        let mut state = self.call("reload")?;
+        if state.stopped {
+            return Err("stopped".into());
+        }
+        let bad = state.conf.iter().flat_map(|text| text.lines()).any(|line| state.bad.contains(&line));
+        state.stopped = state.fragile && bad;
+        state.read_file();
+        Ok(())
+    }
+    fn was_tried(&self, error: &PortError) -> bool {
+        error.to_string() == "slow"
+    }
+    async fn start(&self) -> Result<(), PortError> {
+        let mut state = self.call("start")?;
+        state.stopped = false;
+        state.running.clear();
+        state.read_file();
+        Ok(())
+    }
+    async fn restart(&self) -> Result<(), PortError> {
+        let mut state = self.call("restart")?;
+        state.lost.clear();
+        state.read_file();
+        Ok(())
     }
 }
 
 impl DaemonPort for Host {
+    async fn running(&self) -> Result<Config, PortError> {
+        let state = self.0.lock().unwrap();
+        if state.stopped { Err("nobody answers".into()) } else { Ok(Config::parse(&state.running.join("\n"))) }
+    }
+    async fn give(&self, lines: &[Line]) -> Result<Vec<Verdict>, PortError> {
+        if lines.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut state = self.call("give")?;
+        state.calls.extend(lines.iter().map(|line| format!("  {line}")));
+        Ok(lines.iter().map(|line| state.takes(&line.to_string())).collect())
+    }
+    async fn take(&self, lines: &[Line]) -> Result<(), PortError> {
+        if lines.is_empty() {
+            return Ok(());
+        }
+        let mut state = self.call("take")?;
+        state.calls.extend(lines.iter().map(|line| format!("  {line}")));
+        state.running.retain(|seen| !lines.iter().any(|line| line.to_string() == *seen));
+        Ok(())
+    }
     async fn vnis(&self) -> Result<BTreeMap<String, VniState>, PortError> {
         Ok(self.0.lock().unwrap().vnis.clone())
     }
@@ -116,6 +199,7 @@ impl DaemonPort for Host {
     async fn forget_vrfs(&self, vrfs: &[String]) -> Result<BTreeMap<String, String>, PortError> {
         let mut state = self.call("forget")?;
         if state.refusals == 0 {
+            state.running.retain(|line| !vrfs.iter().any(|vrf| *line == format!("vrf {vrf}")));
             return Ok(BTreeMap::new());
         }
         state.refusals -= 1;
@@ -125,11 +209,33 @@ impl DaemonPort for Host {
 
 fn pipeline(host: &Host) -> Pipeline<Host, Host, Host, Host> {
     let ports = Ports { links: host.clone(), config: host.clone(), service: host.clone(), daemons: host.clone() };
-    Pipeline::new(ports, Renderer::new(None).unwrap(), Limits::default())
+    Pipeline::new(ports, Renderer::new(None).unwrap(), Limits::default(), BTreeSet::new())
 }
 
 fn name(text: &str) -> network_operator::model::IfName {
     text.parse().unwrap()
+}
+
+const OLD: &str = "log one\nlog two\n";
+const NEW: &str = "log one\nlog three\n";
+
+/// A node that runs `OLD`, as was once verified.
+fn settled() -> Host {
+    Host::default().with(|state| {
+        (state.conf, state.good) = (Some(OLD.into()), Some(OLD.into()));
+        state.read_file();
+    })
+}
+
+fn text(text: &str) -> Prepared {
+    Prepared {
+        text: text.into(),
+        links: LinkPlan::default(),
+        vnis: vec![],
+        standing: BTreeSet::new(),
+        on_reload_failure: OnReloadFailure::Keep,
+        rejections: vec![],
+    }
 }
 
 fn adding() -> Prepared {
@@ -138,13 +244,12 @@ fn adding() -> Prepared {
         activate: vec![LinkOp::SetUp { name: name("vr.a") }],
         ..LinkPlan::default()
     };
-    Prepared { text: "with a".into(), links, vnis: vec![("vr.a".into(), 100)], rejections: vec![] }
+    Prepared { links, vnis: vec![("vr.a".into(), 100)], ..text(NEW) }
 }
 
 fn removing() -> Prepared {
     let remove = ["vd.a", "vr.a"].map(|link| LinkOp::Delete { name: name(link) }).into();
-    let links = LinkPlan { remove, ..LinkPlan::default() };
-    Prepared { text: "without".into(), links, vnis: vec![], rejections: vec![] }
+    Prepared { links: LinkPlan { remove, ..LinkPlan::default() }, ..text(NEW) }
 }
 
 fn idle(prepared: Prepared) -> Prepared {
@@ -152,65 +257,71 @@ fn idle(prepared: Prepared) -> Prepared {
 }
 
 /// What a run with a new text does before it touches a link.
-const BEFORE_LINKS: [&str; 8] = ["may write", "running", "stage", "write", "running", "map", "release", "reload"];
+const BEFORE_LINKS: [&str; 9] =
+    ["may write", "running", "stage", "map", "give", "  log three", "write", "release", "reload"];
 
 #[tokio::test(start_paused = true)]
 async fn configuration_comes_before_links_and_links_are_up_last() {
-    let host = Host::default();
+    let host = settled();
     pipeline(&host).carry_out(&adding()).await.unwrap();
     let links = ["links", "  create vrf vr.a table 50", "links", "  up vr.a"];
     assert_eq!(host.calls(), [&BEFORE_LINKS[..], &links].concat());
+    assert_eq!(host.0.lock().unwrap().good.as_deref(), Some(NEW));
     assert!(pipeline(&host).carry_out(&idle(adding())).await.unwrap().unchanged());
     assert_eq!(host.calls(), Vec::<String>::new(), "nothing to do is nothing done");
 }
 
 #[tokio::test(start_paused = true)]
 async fn links_go_after_the_reload_and_stanzas_once_frr_lets_go() {
-    let host = Host::default();
-    host.0.lock().unwrap().refusals = 3;
+    let host = settled().with(|state| {
+        state.refusals = 3;
+        state.running.push("vrf vr.a".into());
+    });
     pipeline(&host).carry_out(&removing()).await.unwrap();
     let links = ["links", "  delete vd.a", "  delete vr.a"];
-    assert_eq!(host.calls(), [&BEFORE_LINKS[..], &links, &["forget"; 4]].concat());
+    let calls = host.calls();
+    assert_eq!(calls[9..], [&links[..], &["forget"; 4]].concat(), "{calls:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reload_that_is_owed_is_made_by_whoever_runs_next() {
-    for fails in ["map", "release", "reload"] {
-        let host = Host::default();
-        host.0.lock().unwrap().fails = Some(fails);
-        pipeline(&host).carry_out(&idle(adding())).await.unwrap_err();
-        host.calls();
-        let outcome = pipeline(&host).carry_out(&idle(adding())).await.unwrap();
-        assert!(outcome.reloaded && !outcome.written, "{fails}");
-        assert_eq!(host.calls(), ["running", "map", "release", "reload"]);
+async fn a_stanza_that_somebody_left_is_forgotten_and_one_with_a_device_is_not() {
+    let left = |standing: &[&str]| {
+        let host = settled().with(|state| state.running.extend(["vrf vr.a".into(), "vrf site".into()]));
+        (host, Prepared { standing: standing.iter().map(|vrf| (*vrf).to_owned()).collect(), ..text(OLD) })
+    };
+    let (host, prepared) = left(&[]);
+    pipeline(&host).carry_out(&prepared).await.unwrap();
+    assert_eq!(host.calls(), ["forget"]);
+    let (host, prepared) = left(&["vr.a"]);
+    pipeline(&host).carry_out(&prepared).await.unwrap();
+    assert_eq!(host.calls(), Vec::<String>::new());
+}
+
+/// Whatever step an agent dies at, the next one gets there, and knows what must go although frr.conf does not tell any more.
+#[tokio::test(start_paused = true)]
+async fn a_run_that_broke_off_is_made_good_by_whoever_runs_next() {
+    for fails in ["may write", "running", "stage", "map", "give", "write", "release", "reload", "links"] {
+        let host = settled().with(|state| state.fails = Some(fails));
+        pipeline(&host).carry_out(&adding()).await.unwrap_err();
+        pipeline(&host).carry_out(&adding()).await.unwrap();
+        let state = host.0.lock().unwrap();
+        assert_eq!((state.conf.as_deref(), state.good.as_deref()), (Some(NEW), Some(NEW)), "{fails}");
+        assert_eq!(state.running, ["log one", "log three"], "{fails}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn links_never_go_before_their_instance_even_where_the_text_is_there_already() {
-    let host = Host::default();
-    host.0.lock().unwrap().conf = Some("without".into());
-    pipeline(&host).carry_out(&removing()).await.unwrap();
+    let host = settled();
+    pipeline(&host).carry_out(&Prepared { text: OLD.into(), ..removing() }).await.unwrap();
     let calls = host.calls();
     let position = |name: &str| calls.iter().position(|call| call == name).unwrap();
     assert!(position("release") < position("reload") && position("reload") < position("links"), "{calls:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_vrf_that_comes_back_is_not_forgotten() {
-    let host = Host::default();
-    host.0.lock().unwrap().refusals = usize::MAX;
-    let mut pipeline = pipeline(&host);
-    let error = pipeline.carry_out(&removing()).await.unwrap_err().to_string();
-    assert!(error.contains("vr.a (Only inactive VRFs can be deleted)"), "{error}");
-    host.calls();
-    pipeline.carry_out(&adding()).await.unwrap();
-    assert!(!host.calls().contains(&"forget".to_owned()));
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_vni_that_stays_down_fails_every_run() {
-    let host = Host::default();
+    let host = settled();
     let mut pipeline = pipeline(&host);
     pipeline.carry_out(&adding()).await.unwrap();
     host.0.lock().unwrap().vnis.insert("vr.a".into(), VniState { vni: 100, up: false });
@@ -223,29 +334,132 @@ async fn a_vni_that_stays_down_fails_every_run() {
 #[tokio::test(start_paused = true)]
 async fn what_may_not_be_done_is_known_before_anything_is() {
     for fails in ["may write", "running", "stage"] {
-        let host = Host::default();
-        host.0.lock().unwrap().fails = Some(fails);
+        let host = settled().with(|state| state.fails = Some(fails));
         pipeline(&host).carry_out(&adding()).await.unwrap_err();
         assert_eq!(host.calls().last().unwrap(), fails);
-        assert_eq!(host.0.lock().unwrap().conf, None);
+        assert_eq!(host.0.lock().unwrap().conf.as_deref(), Some(OLD));
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_service_that_is_stopped_gets_the_new_text_and_nothing_else() {
-    let host = Host::default();
-    host.0.lock().unwrap().stopped = true;
+    let host = settled().with(|state| state.stopped = true);
     pipeline(&host).carry_out(&adding()).await.unwrap_err();
-    assert_eq!(host.calls(), ["may write", "running", "stage", "write", "running", "reload"]);
+    assert_eq!(host.calls(), ["may write", "running", "stage", "write", "reload"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_frr_refuses_never_becomes_frr_conf_and_touches_nothing() {
-    let host = Host::default();
-    host.0.lock().unwrap().refused = vec!["line 4: `neighbr x`: Unknown command".into()];
+    let host = settled().with(|state| state.refused = vec!["line 4: `neighbr x`: Unknown command".into()]);
     let error = pipeline(&host).carry_out(&adding()).await.unwrap_err().to_string();
     assert!(error.contains("line 4: `neighbr x`: Unknown command"), "{error}");
     assert_eq!(host.calls(), ["may write", "running", "stage"]);
     let state = host.0.lock().unwrap();
-    assert_eq!((&state.conf, &state.staged, state.owed), (&None, &None, false));
+    assert_eq!((state.conf.as_deref(), &state.staged), (Some(OLD), &None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_line_that_passes_the_check_and_is_not_taken_is_named_and_undone_without_a_reload() {
+    let host = settled().with(|state| (state.bad, state.fragile) = (vec!["log bad"], true));
+    let error = pipeline(&host).carry_out(&text("log one\nlog two\nlog new\nlog bad\n")).await.unwrap_err();
+    let words = error.to_string();
+    for part in
+        ["Failed", "`log bad`: % No such thing", "frr.conf stays", "the last good configuration is running again"]
+    {
+        assert!(words.contains(part), "{part}: {words}");
+    }
+    assert!(!host.calls().contains(&"reload".to_owned()));
+    let state = host.0.lock().unwrap();
+    assert_eq!((state.conf.as_deref(), &state.staged), (Some(OLD), &None));
+    assert_eq!(state.running, ["log one", "log two"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_is_final_only_once_what_must_go_first_has_gone() {
+    let host = settled().with(|state| state.bad = vec!["log three"]);
+    let error = pipeline(&host).carry_out(&text(NEW)).await.unwrap_err().to_string();
+    assert!(error.contains("`log three`"), "{error}");
+    let calls = host.calls();
+    let gives = calls.iter().filter(|call| *call == "  log three").count();
+    let take = calls.iter().position(|call| call == "take").unwrap();
+    assert!(gives == 2 && calls[take + 1] == "  log two", "{calls:?}");
+    assert_eq!(host.0.lock().unwrap().running, ["log one", "log two"], "given back");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_that_loses_a_line_is_rolled_back_and_names_it() {
+    let host = settled().with(|state| state.lost = vec!["log three"]);
+    let words = pipeline(&host).carry_out(&text(NEW)).await.unwrap_err().to_string();
+    assert!(words.contains("missing: `log three`") && words.contains("is running again"), "{words}");
+    let state = host.0.lock().unwrap();
+    assert_eq!((state.conf.as_deref(), state.good.as_deref()), (Some(OLD), Some(OLD)));
+    assert_eq!(state.running, ["log one", "log two"]);
+    assert!(!state.calls.contains(&"restart".to_owned()), "{:?}", state.calls);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_that_stops_frr_is_followed_by_a_start_with_the_old_text() {
+    // Refused before, too, so that it is not what is refused now.
+    let old = "log one\nlog bad\n";
+    let host = settled().with(|state| {
+        (state.conf, state.good, state.bad, state.fragile) = (Some(old.into()), None, vec!["log bad"], true);
+    });
+    host.0.lock().unwrap().running = vec!["log one".into()];
+    let words = pipeline(&host).carry_out(&text("log one\nlog bad\nlog new\n")).await.unwrap_err().to_string();
+    assert!(words.contains("is running again"), "{words}");
+    let calls = host.calls();
+    let position = |name: &str| calls.iter().rposition(|call| call == name).unwrap();
+    assert!(position("reload") < position("restore") && position("restore") < position("start"), "{calls:?}");
+    assert!(!calls.contains(&"restart".to_owned()), "{calls:?}");
+    assert_eq!(host.0.lock().unwrap().conf.as_deref(), Some(old));
+}
+
+#[tokio::test(start_paused = true)]
+async fn frr_is_restarted_only_where_the_operator_file_says_so() {
+    for (policy, restarts) in [(OnReloadFailure::Keep, 0), (OnReloadFailure::Restart, 1)] {
+        let host = settled().with(|state| state.lost = vec!["log one"]);
+        let prepared = Prepared { on_reload_failure: policy, ..text(NEW) };
+        let words = pipeline(&host).carry_out(&prepared).await.unwrap_err().to_string();
+        // Giving the line back over the vty is no reload, so it holds; what follows is only needed where it does not.
+        assert!(words.contains("is running again"), "{words}");
+        let host = settled().with(|state| (state.lost, state.bad) = (vec!["log one"], vec!["log one"]));
+        let words = pipeline(&host).carry_out(&prepared).await.unwrap_err().to_string();
+        let calls = host.calls();
+        assert_eq!(calls.iter().filter(|call| *call == "restart").count(), restarts, "{words}: {calls:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_default_that_frr_does_not_show_is_asked_for_once() {
+    let host = settled().with(|state| state.silent = vec!["log three"]);
+    let mut first = pipeline(&host);
+    assert!(first.carry_out(&text(NEW)).await.unwrap().reloaded);
+    assert_eq!(first.tolerated().iter().collect::<Vec<_>>(), ["log three"]);
+    host.calls();
+    assert!(first.carry_out(&text(NEW)).await.unwrap().unchanged());
+    assert_eq!(host.calls(), Vec::<String>::new());
+    // Known to the next agent, too; and no longer once the text has no such line.
+    let known = first.tolerated().clone();
+    let ports = Ports { links: host.clone(), config: host.clone(), service: host.clone(), daemons: host.clone() };
+    let mut next = Pipeline::new(ports, Renderer::new(None).unwrap(), Limits::default(), known);
+    assert!(next.carry_out(&text(NEW)).await.unwrap().unchanged());
+    next.carry_out(&text("log one\n")).await.unwrap();
+    assert!(next.tolerated().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_line_that_somebody_took_out_of_frr_is_given_back_without_a_reload() {
+    let host = settled().with(|state| state.running.retain(|line| line != "log two"));
+    let outcome = pipeline(&host).carry_out(&text(OLD)).await.unwrap();
+    assert!(outcome.frr_lines == 1 && !outcome.reloaded && !outcome.written);
+    assert_eq!(host.calls(), ["map", "give", "  log two"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_somebody_else_has_in_frr_is_left_there_and_what_is_ours_goes() {
+    let host = settled().with(|state| state.running.push("log theirs".into()));
+    assert!(pipeline(&host).carry_out(&text(OLD)).await.unwrap().unchanged());
+    host.0.lock().unwrap().running.push("ip prefix-list pl_a_import_1 seq 9 permit any".into());
+    let outcome = pipeline(&host).carry_out(&text(OLD)).await.unwrap();
+    assert!(outcome.reloaded && !outcome.written);
 }

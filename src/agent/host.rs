@@ -1,19 +1,23 @@
 //! The host behind the pipeline's ports: adapters, in the pipeline's words.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::frr::check;
+use crate::frr::config::{Config, Line};
+use crate::frr::converge;
 use crate::frr::files::FrrFiles;
 use crate::frr::release;
 use crate::frr::running;
-use crate::frr::service::FrrService;
+use crate::frr::service::{FrrService, ServiceError};
 use crate::frr::vty::Vty;
 use crate::link::netlink::Netlink;
 use crate::link::{LinkOp, ObservedLinks};
-use crate::reconcile::{ConfigPort, DaemonPort, LinkPort, Pipeline, PortError, ServicePort, VniState};
+use crate::reconcile::{ConfigPort, DaemonPort, LinkPort, Pipeline, PortError, ServicePort, Verdict, VniState};
+use crate::state::Store;
 
 /// The host, as the agent drives it.
-pub(super) type HostPipeline = Pipeline<Netlink, FrrFiles, FrrService, Vty>;
+pub(super) type HostPipeline = Pipeline<Netlink, HostConfig, FrrService, Vty>;
 
 impl LinkPort for Netlink {
     async fn observe(&self) -> Result<ObservedLinks, PortError> {
@@ -32,30 +36,41 @@ impl LinkPort for Netlink {
     }
 }
 
-impl ConfigPort for FrrFiles {
+/// frr.conf, and what is kept of it beside the agent.
+pub(super) struct HostConfig {
+    pub(super) files: FrrFiles,
+    pub(super) store: Arc<Store>,
+}
+
+impl ConfigPort for HostConfig {
     fn read(&self) -> Result<Option<String>, PortError> {
-        Ok(self.read_conf()?)
+        Ok(self.files.read_conf()?)
     }
 
     async fn stage(&self, text: &str) -> Result<Vec<String>, PortError> {
-        let lines = check::refused_lines(FrrFiles::stage(self, text)?).await?.into_iter();
+        let lines = check::refused_lines(self.files.stage(text)?).await?.into_iter();
         Ok(lines.map(|line| format!("line {}: `{}`: {}", line.number, line.text, line.words)).collect())
     }
 
     fn discard(&self) {
-        FrrFiles::discard(self);
+        self.files.discard();
     }
 
     fn commit(&self) -> Result<(), PortError> {
-        Ok(FrrFiles::commit(self)?)
+        Ok(self.files.commit()?)
     }
 
-    fn reload_owed(&self) -> bool {
-        FrrFiles::reload_owed(self)
+    fn restore(&self, text: &str) -> Result<(), PortError> {
+        self.files.stage(text)?;
+        Ok(self.files.commit()?)
     }
 
-    fn reloaded(&self) -> Result<(), PortError> {
-        Ok(FrrFiles::reloaded(self)?)
+    fn last_good(&self) -> Result<Option<String>, PortError> {
+        Ok(self.store.last_good()?)
+    }
+
+    fn keep_good(&self, text: &str) -> Result<(), PortError> {
+        Ok(self.store.keep_last_good(text)?)
     }
 }
 
@@ -67,9 +82,39 @@ impl ServicePort for FrrService {
     async fn reload(&self) -> Result<(), PortError> {
         Ok(FrrService::reload(self).await?)
     }
+
+    fn was_tried(&self, error: &PortError) -> bool {
+        error.downcast_ref().is_some_and(ServiceError::was_tried)
+    }
+
+    async fn start(&self) -> Result<(), PortError> {
+        Ok(FrrService::start(self).await?)
+    }
+
+    async fn restart(&self) -> Result<(), PortError> {
+        Ok(FrrService::restart(self).await?)
+    }
 }
 
 impl DaemonPort for Vty {
+    async fn running(&self) -> Result<Config, PortError> {
+        Ok(converge::running(self).await?)
+    }
+
+    async fn give(&self, lines: &[Line]) -> Result<Vec<Verdict>, PortError> {
+        let verdicts = converge::give(self, lines).await?.into_iter().map(|verdict| match verdict {
+            converge::Verdict::Taken => Verdict::Taken,
+            converge::Verdict::Unknown => Verdict::Unknown,
+            converge::Verdict::Refused(words) => Verdict::Refused(words),
+        });
+        Ok(verdicts.collect())
+    }
+
+    async fn take(&self, lines: &[Line]) -> Result<(), PortError> {
+        converge::take(self, lines).await?;
+        Ok(())
+    }
+
     async fn vnis(&self) -> Result<BTreeMap<String, VniState>, PortError> {
         let vnis = running::vrf_vnis(self).await?.into_iter();
         Ok(vnis.map(|(name, vrf)| (name, VniState { vni: vrf.vni, up: vrf.state == "Up" })).collect())

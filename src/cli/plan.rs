@@ -94,7 +94,7 @@ async fn objects(filename: &[PathBuf]) -> anyhow::Result<Objects> {
 }
 
 fn print(prepared: &Prepared, current: &str, files: &FrrFiles, output: Output) -> anyhow::Result<()> {
-    let Prepared { text, links, vnis: _, rejections } = prepared;
+    let Prepared { text, links, vnis: _, standing: _, on_reload_failure: _, rejections } = prepared;
     let name = files.conf().display().to_string();
     let diff = similar::TextDiff::from_lines(current, text);
     let diff = diff.unified_diff().context_radius(3).header(&name, &format!("{name} (planned)")).to_string();

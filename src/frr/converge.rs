@@ -129,7 +129,9 @@ impl Teller {
                     return Ok(Verdict::Taken);
                 }
                 Err(VtyError::Refused { known: false, .. }) => Verdict::Unknown,
-                Err(VtyError::Refused { answer, .. }) => Verdict::Refused(answer),
+                Err(VtyError::Refused { answer, .. }) => {
+                    Verdict::Refused(answer.split_whitespace().collect::<Vec<_>>().join(" "))
+                }
                 Err(error) => return Err(error),
             };
         }

@@ -83,6 +83,13 @@ pub enum ServiceError {
     },
 }
 
+impl ServiceError {
+    /// Whether a job ran, to whatever end.
+    pub fn was_tried(&self) -> bool {
+        matches!(self, Self::Failed { .. } | Self::Slow { .. })
+    }
+}
+
 impl FrrService {
     /// Names the unit and how long its reload may take.
     pub fn new(unit: impl Into<String>, limit: Duration) -> Self {

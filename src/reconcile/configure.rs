@@ -63,7 +63,7 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
         let written = before.file.as_deref() != Some(text);
         let goal = Goal::new(text, before.texts());
         let Some(seen) = self.seen().await? else { return self.without_frr(prepared, written).await };
-        let difference = goal.difference(&seen, &self.silent);
+        let difference = goal.difference(&seen, &self.tolerated);
         let mapped = self.missing(&prepared.vnis, |_| true).await?.is_empty();
         if !written && !leaving && difference.is_empty() && mapped {
             return Ok(Configured { seen, ..Configured::default() });
@@ -81,7 +81,9 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
             }
         };
         if written {
-            if before.good.is_none() && let Some(file) = &before.file {
+            if before.good.is_none()
+                && let Some(file) = &before.file
+            {
                 self.ports.config.keep_good(file).map_err(step("keep the configuration to go back to"))?;
             }
             self.ports.config.commit().map_err(step("write frr.conf"))?;
@@ -120,7 +122,8 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
             self.ports.config.commit().map_err(step("write frr.conf"))?;
         }
         self.ports.service.reload().await.map_err(step("reload FRR"))?;
-        Err(step("reload FRR")("frr.service was stopped, and is coming up".into()))
+        let source = "frr.service was stopped, and is coming up".into();
+        Err(RunError::Step { step: "reload FRR", source })
     }
 
     /// What FRR's syntax check refuses never becomes frr.conf.
@@ -197,15 +200,15 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
                 Some(Verdict::Refused(words)) if !goal.is_old(line) => refused.push(format!("`{name}`: {words}")),
                 Some(Verdict::Refused(words)) => {
                     tracing::warn!(line = name, %words, "FRR refuses a line that was in frr.conf before; it is left out");
-                    self.silent.insert(name);
+                    self.tolerated.insert(name);
                 }
                 Some(Verdict::Unknown) => {
                     tracing::warn!(line = name, "no daemon of FRR that runs knows this line");
-                    self.silent.insert(name);
+                    self.tolerated.insert(name);
                 }
                 Some(Verdict::Taken) => {
                     tracing::debug!(line = name, "FRR takes this line and does not show it");
-                    self.silent.insert(name);
+                    self.tolerated.insert(name);
                 }
             }
         }
@@ -215,7 +218,7 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
     /// What must be done, and what is seen.
     async fn difference(&self, goal: &Goal) -> Result<(Difference, Config), RunError> {
         let seen = self.ports.daemons.running().await.map_err(step("read FRR's running configuration"))?;
-        Ok((goal.difference(&seen, &self.silent), seen))
+        Ok((goal.difference(&seen, &self.tolerated), seen))
     }
 
     /// Reloads. A job that failed or took too long is not the last word: what FRR runs then is.

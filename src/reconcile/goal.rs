@@ -26,10 +26,10 @@ impl Goal {
 
     /// What must be done to what runs. Lines that FRR is known to leave out are not missing; lines that neither we nor an
     /// earlier configuration put there are somebody's by hand, or FRR's own: they are not ours to take.
-    pub(super) fn difference(&self, seen: &Config, silent: &BTreeSet<String>) -> Difference {
+    pub(super) fn difference(&self, seen: &Config, tolerated: &BTreeSet<String>) -> Difference {
         let Difference { missing, extra } = Difference::between(&self.config, seen);
         Difference {
-            missing: missing.into_iter().filter(|line| !silent.contains(&line.to_string())).collect(),
+            missing: missing.into_iter().filter(|line| !tolerated.contains(&line.to_string())).collect(),
             extra: extra.into_iter().filter(|line| is_ours(line) || self.before.contains(line)).collect(),
         }
     }

@@ -41,19 +41,19 @@ pub struct Pipeline<L, C, S, D> {
     renderer: Renderer,
     pub(super) limits: Limits,
     /// Lines of frr.conf that FRR does not show, and need not.
-    pub(super) silent: BTreeSet<String>,
+    pub(super) tolerated: BTreeSet<String>,
 }
 
 impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S, D> {
-    /// A pipeline that has not run yet. `silent` is what [`Pipeline::silent`] gave when it last ran.
-    pub fn new(ports: Ports<L, C, S, D>, renderer: Renderer, limits: Limits, silent: BTreeSet<String>) -> Self {
-        Self { ports, renderer, limits, silent }
+    /// A pipeline that has not run yet. `tolerated` is what [`Pipeline::tolerated`] gave when it last ran.
+    pub fn new(ports: Ports<L, C, S, D>, renderer: Renderer, limits: Limits, tolerated: BTreeSet<String>) -> Self {
+        Self { ports, renderer, limits, tolerated }
     }
 
     /// Lines of frr.conf that FRR takes and does not show, as defaults, or that it never took: to be kept over restarts, so
     /// that nobody asks again.
-    pub fn silent(&self) -> &BTreeSet<String> {
-        &self.silent
+    pub fn tolerated(&self) -> &BTreeSet<String> {
+        &self.tolerated
     }
 
     /// Looks at the node, and plans what the inputs ask for. Changes nothing.
@@ -79,7 +79,7 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
         self.forget(&config, &configured.seen, &prepared.standing).await?;
         self.wait_up(vnis).await?;
         self.ports.config.keep_good(text).map_err(step("keep the configuration to go back to"))?;
-        self.silent.retain(|name| config.lines().iter().any(|line| line.to_string() == *name));
+        self.tolerated.retain(|name| config.lines().iter().any(|line| line.to_string() == *name));
         Ok(Outcome {
             written: configured.written,
             reloaded: configured.reloaded,

@@ -80,7 +80,8 @@ pub fn prepare(inputs: &Inputs, seen: &ObservedLinks, renderer: &Renderer) -> Re
 
 fn standing(seen: &ObservedLinks, links: &LinkPlan) -> BTreeSet<String> {
     let vrf = |name: &str| OwnedName::recognise(name).is_some_and(|owned| owned.role == LinkRole::Vrf);
-    let goes = |name: &str| links.remove.iter().any(|op| matches!(op, LinkOp::Delete { name: gone } if gone.as_str() == name));
+    let goes =
+        |name: &str| links.remove.iter().any(|op| matches!(op, LinkOp::Delete { name: gone } if gone.as_str() == name));
     let names = seen.iter().map(|link| link.name.clone());
     names.filter(|name| vrf(name) && !goes(name)).collect()
 }

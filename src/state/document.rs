@@ -39,10 +39,8 @@ pub struct Accepted {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Facts {
-    /// Differences between frr.conf and FRR's running configuration that are not to be told again.
+    /// Lines of frr.conf that FRR's running configuration need not show.
     pub tolerated: BTreeSet<String>,
-    /// VRFs, by interface name, whose stanzas may still be in FRR's running configuration.
-    pub forget: BTreeSet<String>,
 }
 
 /// The file.
@@ -184,7 +182,6 @@ mod tests {
     fn what_is_written_is_read_back_with_all_that_judging_an_object_needs() {
         let mut state = State::default();
         state.accept(&[full("b", "1"), full("a", "1")], "vnimap: {}\n", "tpl\n", at(7));
-        state.facts.forget.insert("vr.a".to_owned());
         state.facts.tolerated.insert("line".to_owned());
         let text = state.encode().unwrap();
         let read = State::decode(&text).unwrap();
