@@ -22,8 +22,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("frr/service", &[]),
     ("frr/check", &[]),
     ("frr/systemd", &[]),
-    ("frr/running", &["link"]),
-    ("frr/release", &["model"]),
+    ("frr/running", &[]),
     ("frr/converge", &[]),
     ("trigger", &["api", "desired"]),
     ("trigger/kube", &["api", "desired", "trigger"]),
@@ -41,7 +40,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 ];
 
 /// Modules that a name of a parent does not stand for.
-const ADAPTERS: [&str; 12] = [
+const ADAPTERS: [&str; 11] = [
     "link/netlink",
     "frr/files",
     "frr/vty",
@@ -49,7 +48,6 @@ const ADAPTERS: [&str; 12] = [
     "frr/check",
     "frr/systemd",
     "frr/running",
-    "frr/release",
     "frr/converge",
     "trigger/kube",
     "trigger/manifests",

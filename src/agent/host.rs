@@ -7,7 +7,6 @@ use crate::frr::check;
 use crate::frr::config::{Config, Line};
 use crate::frr::converge;
 use crate::frr::files::FrrFiles;
-use crate::frr::release;
 use crate::frr::running;
 use crate::frr::service::{FrrService, ServiceError};
 use crate::frr::vty::Vty;
@@ -118,14 +117,6 @@ impl DaemonPort for Vty {
     async fn vnis(&self) -> Result<BTreeMap<String, VniState>, PortError> {
         let vnis = running::vrf_vnis(self).await?.into_iter();
         Ok(vnis.map(|(name, vrf)| (name, VniState { vni: vrf.vni, up: vrf.state == "Up" })).collect())
-    }
-
-    async fn map_vnis(&self, vnis: &[(String, u32)]) -> Result<(), PortError> {
-        Ok(running::map_vnis(self, vnis).await?)
-    }
-
-    async fn release_vrfs(&self, text: &str) -> Result<(), PortError> {
-        Ok(release::release_vrfs(self, text).await?)
     }
 
     async fn forget_vrfs(&self, vrfs: &[String]) -> Result<BTreeMap<String, String>, PortError> {

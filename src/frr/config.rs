@@ -221,7 +221,7 @@ impl Reader {
             self.leave(depth.map_or(0, |depth| self.blocks.len() - depth));
         }
         let opens = opens(&self.blocks, &words);
-        let Some((blocks, text)) = self.spelling.of(&self.blocks, &words) else { return };
+        let Some((block, text)) = self.spelling.of(&self.blocks, &words) else { return };
         if opens {
             if counts_empty(&text) {
                 self.push(self.shared.clone(), text.clone());
@@ -229,8 +229,9 @@ impl Reader {
             let inner = self.blocks.drain(..).chain([text]).collect();
             return self.enter(inner);
         }
-        let blocks = blocks.map_or_else(|| self.shared.clone(), |block| [block].into());
-        self.push(blocks, text);
+        let Some(block) = block else { return self.push(self.shared.clone(), text) };
+        self.push([].into(), block.clone());
+        self.push([block].into(), text);
     }
 
     fn push(&mut self, blocks: Arc<[String]>, text: String) {

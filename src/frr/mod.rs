@@ -7,7 +7,6 @@ pub mod config;
 pub mod converge;
 pub mod files;
 mod name;
-pub mod release;
 pub mod render;
 pub mod running;
 mod section;

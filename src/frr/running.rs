@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::vty::{Vty, VtyError, VtySession};
-use crate::link::{LinkRole, OwnedName};
 
 /// FRR did not tell, or not in the form that is known.
 #[derive(Debug, thiserror::Error)]
@@ -65,35 +64,6 @@ pub async fn vrf_vnis(vty: &Vty) -> Result<BTreeMap<String, VrfVni>, RunningErro
     Ok(parsed.vrfs.into_iter().map(|vrf| (vrf.vrf.clone(), vrf)).collect())
 }
 
-/// Gives VRFs their VNIs, before the reload that would.
-///
-/// vtysh 8.4.4 loses the node when `vrf` follows a `router bgp` block in what a reload adds: `vni` then goes to the
-/// default VRF, the reload ends with status 1, and systemd stops FRR. A VRF that has its VNI already is not among what
-/// the reload adds. VNIs that change hands are taken back first, because zebra refuses a VNI that another VRF has.
-///
-/// # Errors
-/// A daemon does not answer. One that refuses leaves the work to the reload: it says why at debug level.
-pub async fn map_vnis(vty: &Vty, wanted: &[(String, u32)]) -> Result<(), RunningError> {
-    let current = vrf_vnis(vty).await?;
-    let missing = wanted.iter().filter(|(vrf, vni)| current.get(vrf).is_none_or(|seen| seen.vni != *vni));
-    let missing: Vec<&(String, u32)> = missing.collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    // Only from VRFs of ours: a VNI that the site gave to another VRF is not ours to take.
-    let ours = |seen: &&VrfVni| OwnedName::recognise(&seen.vrf).is_some_and(|name| name.role == LinkRole::Vrf);
-    let stale = current.values().filter(ours);
-    let stale = stale.filter(|seen| missing.iter().any(|(vrf, vni)| *vrf == seen.vrf || *vni == seen.vni));
-    let take =
-        stale.flat_map(|seen| [format!("vrf {}", seen.vrf), format!("no vni {}", seen.vni), "exit-vrf".to_owned()]);
-    let give =
-        missing.iter().flat_map(|(vrf, vni)| [format!("vrf {vrf}"), format!("vni {vni}"), "exit-vrf".to_owned()]);
-    let commands: Vec<String> = take.chain(give).collect();
-    // Since FRR 10.2 mgmtd has zebra's configuration commands.
-    let daemon = if daemons(vty)?.iter().any(|daemon| daemon == "mgmtd") { "mgmtd" } else { "zebra" };
-    prepare(&mut vty.session(daemon).await?, &commands).await
-}
-
 /// Gives configuration commands up to the first that the daemon refuses; gives what it said to that one.
 async fn configure(session: &mut VtySession, commands: &[String]) -> Result<Option<VtyError>, RunningError> {
     session.ask("configure terminal").await?;
@@ -109,14 +79,6 @@ async fn configure(session: &mut VtySession, commands: &[String]) -> Result<Opti
     }
     session.ask("end").await?;
     Ok(refused)
-}
-
-/// As [`configure`], for what the reload does too: a refusal is no error.
-pub(super) async fn prepare(session: &mut VtySession, commands: &[String]) -> Result<(), RunningError> {
-    if let Some(error) = configure(session, commands).await? {
-        tracing::debug!(%error, "left to the reload");
-    }
-    Ok(())
 }
 
 /// Removes VRF stanzas that stay in the running configuration when the device is gone: no reload removes them

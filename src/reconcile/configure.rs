@@ -88,8 +88,10 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
             }
             self.ports.config.commit().map_err(step("write frr.conf"))?;
         }
-        let reload = written || leaving || !left.extra.is_empty();
-        let result = if reload { self.reload(text).await? } else { Ok(()) };
+        // Over the vty, too: frr-reload.py starts a process for each line that goes.
+        self.ports.daemons.take(&left.extra).await.map_err(step("take old lines out of FRR"))?;
+        let reload = written || leaving || !self.difference(&goal).await?.0.is_empty();
+        let result = if reload { self.reload().await? } else { Ok(()) };
         let seen = match self.verify(&goal, prepared, result.err()).await? {
             Ok(seen) => seen,
             Err(why) => return Err(self.not_verified(&goal, &before, prepared, why).await),
@@ -146,12 +148,11 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
         prepared: &Prepared,
         difference: Difference,
     ) -> Result<Difference, RunError> {
-        self.ports.daemons.map_vnis(&prepared.vnis).await.map_err(step("give VRFs their VNIs"))?;
         let mut left = difference;
         let mut refused = Vec::new();
         for taken in [false, true] {
             if taken {
-                // Something may have to go first, such as a peer group that a neighbor was in.
+                // Something may have to go first, such as a VNI from another VRF.
                 self.ports.daemons.take(&left.extra).await.map_err(step("take lines out of FRR"))?;
                 left = self.difference(goal).await?.0;
             }
@@ -222,8 +223,7 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
     }
 
     /// Reloads. A job that failed or took too long is not the last word: what FRR runs then is.
-    async fn reload(&self, text: &str) -> Result<Result<(), PortError>, RunError> {
-        self.ports.daemons.release_vrfs(text).await.map_err(step("take VRFs that go out of FRR"))?;
+    async fn reload(&self) -> Result<Result<(), PortError>, RunError> {
         let result = self.ports.service.reload().await;
         match result {
             Err(error) if !self.ports.service.was_tried(&error) => Err(step("reload FRR")(error)),
@@ -296,7 +296,7 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
             return Ok(left);
         }
         self.ports.service.reload().await.map_err(step("reload the last good configuration"))?;
-        Ok(self.shown(goal).await?)
+        self.shown(goal).await
     }
 
     /// Gives and takes lines until FRR runs the goal; gives what is left.

@@ -81,10 +81,6 @@ pub trait DaemonPort {
     fn take(&self, lines: &[Line]) -> impl Future<Output = Result<(), PortError>> + Send;
     /// VRFs with a VNI, by interface name.
     fn vnis(&self) -> impl Future<Output = Result<BTreeMap<String, VniState>, PortError>> + Send;
-    /// Gives VRFs, by interface name, their VNIs, ahead of the reload.
-    fn map_vnis(&self, vnis: &[(String, u32)]) -> impl Future<Output = Result<(), PortError>> + Send;
-    /// Takes VRFs that are not in the new text out of FRR, ahead of the reload that would.
-    fn release_vrfs(&self, text: &str) -> impl Future<Output = Result<(), PortError>> + Send;
     /// Removes the stanzas of VRFs whose device is gone and that no reload removes; gives those that are still there,
     /// with the reason.
     fn forget_vrfs(&self, vrfs: &[String]) -> impl Future<Output = Result<BTreeMap<String, String>, PortError>> + Send;
