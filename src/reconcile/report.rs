@@ -56,6 +56,12 @@ impl Reporter {
 }
 
 impl Outcome {
+    /// Logs what was put back, and who had noticed.
+    pub fn report_repair(&self, causes: &str) {
+        let Self { written, reloaded, link_operations, vrfs } = self;
+        tracing::info!(%causes, written, reloaded, link_operations, vrfs, "repaired");
+    }
+
     /// Logs what was done.
     pub fn report(&self, rejected: usize) {
         let Self { written, reloaded, link_operations, vrfs } = self;
