@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::process::Command;
+use std::time::Duration;
 
 use crate::lab::Expected;
 use network_operator::link::netlink::Netlink;
@@ -183,8 +184,9 @@ fn without_cap_net_admin_the_error_says_so() {
 /// Whether the kernel's words about what a command did lead to a trigger; all that came is taken.
 async fn triggers(command: &str, incoming: &mut mpsc::UnboundedReceiver<Trigger>) -> bool {
     sh(command);
-    let first = tokio::time::timeout(std::time::Duration::from_millis(500), incoming.recv()).await;
-    while let Ok(Some(_)) = tokio::time::timeout(std::time::Duration::from_millis(100), incoming.recv()).await {}
+    let first = tokio::time::timeout(Duration::from_millis(500), incoming.recv()).await;
+    // The kernel gathers changes of carriers for up to a second (net/core/link_watch.c).
+    while let Ok(Some(_)) = tokio::time::timeout(Duration::from_millis(1200), incoming.recv()).await {}
     first.is_ok()
 }
 
@@ -225,7 +227,7 @@ fn what_happens_to_our_links_and_the_underlay_is_told_and_to_others_is_not() {
             ("ip link del site", true),
             ("ip link add site type dummy; ip addr add 198.51.100.9/32 dev site; ip link set site up mtu 1400", false),
             ("ip link add cali1 type veth peer name cali2; ip link set cali1 up; ip link del cali2; ip link del site", false),
-            ("ip link add calico type vxlan id 9 dev dum.underlay dstport 4790; ip link set calico up", false),
+            ("ip link add calico type vxlan id 9 local 192.0.2.129 dstport 4790; ip link set calico up", false),
             ("ip route add blackhole 203.0.113.0/24; ip neigh add 203.0.113.1 dev lo lladdr 02:00:00:00:00:01", false),
             ("ip -6 addr add 2001:db8::1/128 dev dum.underlay", false),
             ("ip link set dum.underlay down; ip link set dum.underlay name away", true),
