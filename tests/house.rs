@@ -29,6 +29,9 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("trigger/manifests", &["api", "desired", "trigger"]),
     ("trigger/files", &["trigger"]),
     ("state", &["api", "replace"]),
+    ("trigger/links", &["trigger", "link", "model"]),
+    ("trigger/service", &["trigger"]),
+    ("trigger/vtysh", &["trigger"]),
     ("input", &["config", "trigger", "trigger/kube", "trigger/manifests"]),
     // The pipeline names no adapter.
     ("reconcile", &["api", "config", "desired", "model", "link", "frr", "trigger"]),
@@ -40,7 +43,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 ];
 
 /// Modules that a name of a parent does not stand for.
-const ADAPTERS: [&str; 11] = [
+const ADAPTERS: [&str; 14] = [
     "link/netlink",
     "frr/files",
     "frr/vty",
@@ -52,6 +55,9 @@ const ADAPTERS: [&str; 11] = [
     "trigger/kube",
     "trigger/manifests",
     "trigger/files",
+    "trigger/links",
+    "trigger/service",
+    "trigger/vtysh",
 ];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {

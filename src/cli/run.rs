@@ -34,6 +34,12 @@ pub(super) struct RunArgs {
     /// How long a reload of FRR may take
     #[arg(long, default_value = "300s", value_name = "DURATION", value_parser = duration)]
     reload_limit: Duration,
+    /// How often to look for what no event tells of; 0s for never
+    #[arg(long, default_value = "60s", value_name = "DURATION", value_parser = duration)]
+    check_interval: Duration,
+    /// How often in a minute the node is put back where somebody moves it
+    #[arg(long, default_value_t = 6, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+    repairs_per_minute: u32,
     /// Form of the log
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
@@ -52,11 +58,21 @@ fn duration(text: &str) -> Result<Duration, String> {
 }
 
 pub(super) fn execute(args: RunArgs) -> anyhow::Result<ExitCode> {
-    let RunArgs { node, manifests, debounce, reload_limit, log_format } = args;
+    let RunArgs { node, manifests, debounce, reload_limit, check_interval, repairs_per_minute, log_format } = args;
     log(log_format);
     let node_name = node.node_name()?;
     let NodeArgs { config: operator_file, frr_config, node_name: _, templates } = node;
-    let config = AgentConfig { operator_file, frr_config, node_name, manifests, templates, debounce, reload_limit };
+    let config = AgentConfig {
+        operator_file,
+        frr_config,
+        node_name,
+        manifests,
+        templates,
+        debounce,
+        reload_limit,
+        check_interval,
+        repairs_per_minute,
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let cancel = CancellationToken::new();

@@ -24,7 +24,7 @@ pub(super) struct Configured {
     pub(super) written: bool,
     pub(super) reloaded: bool,
     /// Lines that FRR did not run, or ran and should not.
-    pub(super) lines: usize,
+    pub(super) lines: Difference,
     /// What FRR runs now.
     pub(super) seen: Config,
 }
@@ -72,7 +72,7 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
             self.ports.service.running().await.map_err(step("begin"))?;
             self.stage(text).await?;
         }
-        let lines = difference.missing.len() + difference.extra.len();
+        let lines = difference.clone();
         let left = match self.offer(&goal, &before, prepared, difference).await {
             Ok(left) => left,
             Err(error) => {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::configure::Configured;
 use super::error::{RunError, step};
 use super::{ConfigPort, DaemonPort, Inputs, LinkPort, Outcome, Ports, Prepared, ServicePort, prepare};
 use crate::frr::config::Config;
@@ -80,13 +81,7 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
         self.wait_up(vnis).await?;
         self.ports.config.keep_good(text).map_err(step("keep the configuration to go back to"))?;
         self.tolerated.retain(|name| config.lines().iter().any(|line| line.to_string() == *name));
-        Ok(Outcome {
-            written: configured.written,
-            reloaded: configured.reloaded,
-            frr_lines: configured.lines,
-            link_operations: links.ops().count(),
-            vrfs: vnis.len(),
-        })
+        Ok(outcome(configured, prepared))
     }
 
     /// Links are made down, and come up when FRR knows whose VNI it is: otherwise it takes an L3 VNI for an L2 one.
@@ -172,6 +167,17 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
         let missing = vnis.iter().filter(|pair| !there(pair)).map(|(vrf, vni)| format!("{vrf} (VNI {vni})"));
         Ok(missing.collect::<Vec<_>>().join(", "))
     }
+}
+
+fn outcome(configured: Configured, prepared: &Prepared) -> Outcome {
+    let Configured { written, reloaded, lines, seen: _ } = configured;
+    let mut what: Vec<String> = Vec::new();
+    what.extend(written.then(|| "frr.conf".to_owned()));
+    what.extend(lines.missing.iter().map(|line| format!("given to FRR: {line}")));
+    what.extend(lines.extra.iter().map(|line| format!("taken out of FRR: {line}")));
+    what.extend(prepared.links.ops().map(ToString::to_string));
+    let (frr_lines, link_operations) = (lines.missing.len() + lines.extra.len(), prepared.links.ops().count());
+    Outcome { written, reloaded, frr_lines, link_operations, vrfs: prepared.vnis.len(), what }
 }
 
 fn is_ours(op: &LinkOp) -> bool {

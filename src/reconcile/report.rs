@@ -18,6 +18,8 @@ pub struct Outcome {
     pub link_operations: usize,
     /// VRFs with links on this node.
     pub vrfs: usize,
+    /// What was not as meant: `frr.conf`, lines of FRR, link operations.
+    pub what: Vec<String>,
 }
 
 impl Outcome {
@@ -26,6 +28,9 @@ impl Outcome {
         !self.written && !self.reloaded && self.frr_lines == 0 && self.link_operations == 0
     }
 }
+
+/// How many repairs one line of the log names.
+const NAMED: usize = 8;
 
 /// Tells what is new, and is silent on what was told before.
 #[derive(Debug, Default)]
@@ -58,9 +63,20 @@ impl Reporter {
 }
 
 impl Outcome {
+    /// Logs what was put back, and who had noticed.
+    pub fn report_repair(&self, causes: &str) {
+        let Self { written, reloaded, frr_lines, link_operations, vrfs: _, what } = self;
+        let more = what.len().saturating_sub(NAMED);
+        let mut names = what.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join("; ");
+        if more > 0 {
+            names.push_str(&format!("; and {more} more"));
+        }
+        tracing::info!(%causes, what = %names, written, reloaded, frr_lines, link_operations, "repaired");
+    }
+
     /// Logs what was done.
     pub fn report(&self, rejected: usize) {
-        let Self { written, reloaded, frr_lines, link_operations, vrfs } = self;
+        let Self { written, reloaded, frr_lines, link_operations, vrfs, what: _ } = self;
         if self.unchanged() {
             tracing::debug!(vrfs, rejected, "nothing to do");
         } else {

@@ -1,4 +1,4 @@
-//! When to run: the window that gathers requests, and the back-off after a failure. Pure: time is an argument.
+//! When to apply changes: the window that gathers requests, and the back-off after a failure. Pure: time is an argument.
 
 use std::time::Duration;
 
@@ -14,8 +14,15 @@ const LAST_RETRY: Duration = Duration::from_secs(300);
 pub enum RunResult {
     /// What was asked for is so.
     Good,
-    /// It is to be tried again.
+    /// All steps went well, but something was in the way and left out: it is tried again.
+    Incomplete,
+    /// A step failed: it is tried again.
     Failed,
+}
+
+/// The wait after so many failures before the last one.
+pub(super) fn back_off(failures: u32) -> Duration {
+    FIRST_RETRY.saturating_mul(2_u32.saturating_pow(failures)).min(LAST_RETRY)
 }
 
 /// Gathers requests into runs.
@@ -84,10 +91,9 @@ impl Debounce {
         self.running = false;
         match result {
             RunResult::Good => self.failures = 0,
-            RunResult::Failed => {
-                let wait = FIRST_RETRY.saturating_mul(2_u32.saturating_pow(self.failures)).min(LAST_RETRY);
+            RunResult::Incomplete | RunResult::Failed => {
+                self.retry_at = Some(now + back_off(self.failures));
                 self.failures = self.failures.saturating_add(1);
-                self.retry_at = Some(now + wait);
             }
         }
         if self.asked_during_run {

@@ -17,6 +17,8 @@ pub enum Watched {
     File(PathBuf),
     /// All files of a folder.
     Folder(PathBuf),
+    /// Sockets and PID files of FRR's daemons, in their runtime folder. They come and go with the daemons.
+    Daemons(PathBuf),
 }
 
 /// The kernel does not let us watch.
@@ -32,8 +34,13 @@ impl Watched {
     fn folder(&self) -> &Path {
         match self {
             Self::File(path) => path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")),
-            Self::Folder(path) => path,
+            Self::Folder(path) | Self::Daemons(path) => path,
         }
+    }
+
+    /// A path whose change concerns it.
+    fn any_file(&self) -> PathBuf {
+        self.folder().join(if matches!(self, Self::Daemons(_)) { "any.vty" } else { "..data" })
     }
 
     fn absolute(self) -> Self {
@@ -41,6 +48,7 @@ impl Watched {
         match self {
             Self::File(path) => Self::File(absolute(path)),
             Self::Folder(path) => Self::Folder(absolute(path)),
+            Self::Daemons(path) => Self::Daemons(absolute(path)),
         }
     }
 
@@ -50,6 +58,8 @@ impl Watched {
         match self {
             Self::File(file) => file.file_name() == Some(name) || name == "..data",
             Self::Folder(_) => name == "..data" || !name.as_encoded_bytes().starts_with(b"."),
+            // A reload makes other files there.
+            Self::Daemons(_) => path.extension().is_some_and(|kind| kind == "vty" || kind == "pid"),
         }
     }
 }
@@ -110,7 +120,7 @@ pub async fn watch(
                 event.paths
             }
             // Events were lost: everything may have changed.
-            Err(_) => watched.iter().map(|(watched, _)| watched.folder().join("..data")).collect(),
+            Err(_) => watched.iter().map(|(watched, _)| watched.any_file()).collect(),
         };
         let moved = arm(&mut watcher, &watched, &mut places).map_err(|(path, source)| WatchError { path, source })?;
         for (watched, trigger) in &watched {
@@ -227,6 +237,27 @@ mod tests {
             assert!(!rig.triggered(200).await, "not before the swap");
             fs::rename(path.join("..data_tmp"), path.join("..data")).unwrap();
             assert!(rig.triggered(2000).await, "{version}");
+        }
+    }
+
+    #[tokio::test]
+    async fn daemons_come_and_go_with_their_sockets_and_pid_files_and_other_files_do_not_count() {
+        let mut rig = Rig::new(|folder| Watched::Daemons(folder.to_owned())).await;
+        let path = |name: &str| rig.folder.path().join(name);
+        let (pid, vty, other) = (path("bgpd.pid"), path("bgpd.vty"), path("reload-ABC.txt"));
+        fs::write(&other, "x").unwrap();
+        fs::remove_file(&other).unwrap();
+        assert!(!rig.triggered(200).await, "of a reload");
+        for round in 0..2 {
+            let socket = std::os::unix::net::UnixListener::bind(&vty).unwrap();
+            assert!(rig.triggered(2000).await, "socket made, {round}");
+            fs::write(&pid, "1").unwrap();
+            assert!(rig.triggered(2000).await, "PID file written, {round}");
+            std::os::unix::net::UnixStream::connect(&vty).unwrap();
+            assert!(!rig.triggered(200).await, "asked, {round}");
+            drop(socket);
+            fs::remove_file(&vty).unwrap();
+            assert!(rig.triggered(2000).await, "socket removed, {round}");
         }
     }
 

@@ -1,13 +1,21 @@
-//! Where changes come from: objects of the API server or of files, and the files of the node.
+//! Where changes come from: objects of the API server or of files, the files of the node, and whatever may have moved it
+//! from where it was brought.
 
+pub mod clock;
 pub mod debounce;
+pub mod drift;
 pub mod files;
 pub mod kube;
+pub mod links;
 pub mod manifests;
 mod object;
+pub mod service;
+pub mod timing;
+pub mod vtysh;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::api::VrfRouteConfiguration;
 use crate::desired::Rejection;
@@ -21,6 +29,29 @@ pub enum Trigger {
     OperatorFile,
     /// The template of frr.conf.
     Template,
+    /// A link of ours, the underlay, or a VXLAN that went.
+    Links,
+    /// frr.service begins to start, stop or reload: until it has, FRR's configuration is neither the old nor the new one.
+    ServiceMoves,
+    /// frr.service has settled, started or stopped or reloaded.
+    Service,
+    /// frr.service runs anew. That is never our doing.
+    ServiceStarted,
+    /// A daemon of FRR came or went.
+    Daemons,
+    /// frr.conf.
+    FrrConf,
+    /// A vtysh has ended: who knows what it did.
+    Vtysh,
+    /// It is time to look for what no event tells.
+    Clock,
+}
+
+impl Trigger {
+    /// Whether it changes what is wanted; all others only what is.
+    pub fn is_change(self) -> bool {
+        matches!(self, Self::Objects | Self::OperatorFile | Self::Template)
+    }
 }
 
 /// The objects as they stand.
@@ -38,8 +69,21 @@ impl fmt::Display for Trigger {
             Self::Objects => "objects",
             Self::OperatorFile => "operator file",
             Self::Template => "template",
+            Self::Links => "links",
+            Self::ServiceMoves => "frr.service on the move",
+            Self::Service => "frr.service",
+            Self::ServiceStarted => "start of frr.service",
+            Self::Daemons => "FRR daemons",
+            Self::FrrConf => "frr.conf",
+            Self::Vtysh => "vtysh",
+            Self::Clock => "clock",
         })
     }
+}
+
+/// How long to wait before a lost source is sought again: a second, doubled each time up to a minute.
+fn patience(failures: u32) -> Duration {
+    Duration::from_secs(1).saturating_mul(2_u32.saturating_pow(failures)).min(Duration::from_secs(60))
 }
 
 /// An error with those of its causes that it does not name itself.

@@ -7,6 +7,7 @@
     reason = "a test that fails must stop"
 )]
 
+mod drift;
 mod fabric;
 mod faults;
 mod kube_api;

@@ -3,11 +3,15 @@
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::process::Command;
+use std::time::Duration;
 
 use crate::lab::Expected;
 use network_operator::link::netlink::Netlink;
 use network_operator::link::{DesiredLinks, LinkPlan, VrfLinks, plan};
 use network_operator::model::RouteTables;
+use network_operator::trigger::{Trigger, links};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
 
 const UNDERLAY: &str = "ip link add dum.underlay mtu 9100 type dummy; ip addr add 192.0.2.129/32 dev dum.underlay; ip link set dum.underlay up";
 
@@ -175,4 +179,68 @@ fn without_cap_net_admin_the_error_says_so() {
     nix::unistd::setresuid(65534.into(), 65534.into(), 65534.into()).unwrap();
     let error = rig.runtime.block_on(rig.netlink.apply(&plan.create)).unwrap_err().to_string();
     assert!(error.contains("CAP_NET_ADMIN") && error.contains("create vrf vr.a"), "{error}");
+}
+
+/// Whether the kernel's words about what a command did lead to a trigger; all that came is taken.
+async fn triggers(command: &str, incoming: &mut mpsc::UnboundedReceiver<Trigger>) -> bool {
+    sh(command);
+    let first = tokio::time::timeout(Duration::from_millis(500), incoming.recv()).await;
+    // The kernel gathers changes of carriers for up to a second (net/core/link_watch.c).
+    while let Ok(Some(_)) = tokio::time::timeout(Duration::from_millis(1200), incoming.recv()).await {}
+    first.is_ok()
+}
+
+#[test]
+fn what_happens_to_our_links_and_the_underlay_is_told_and_to_others_is_not() {
+    if crate::lab::under_uml("netlink::what_happens_to_our_links_and_the_underlay_is_told_and_to_others_is_not") {
+        return;
+    }
+    sh(UNDERLAY);
+    sh("ip link add site type vxlan id 7 local 192.0.2.129 dev dum.underlay dstport 4789");
+    let rig = Rig::new();
+    rig.run(&[("a", 100, 9000)]);
+    rig.runtime.block_on(async {
+        let (sender, mut incoming) = mpsc::unbounded_channel();
+        let (underlay, named) = watch::channel(None);
+        let cancel = CancellationToken::new();
+        let watcher = tokio::spawn(links::watch(named, sender, cancel.clone()));
+        assert!(!triggers("true", &mut incoming).await, "nothing happened");
+        assert!(!triggers("ip link set dum.underlay mtu 9050", &mut incoming).await, "nobody has named the underlay");
+        underlay.send(Some("dum.underlay".parse().unwrap())).unwrap();
+        for (command, told) in [
+            ("ip link set dum.underlay mtu 9100", true),
+            ("ip addr add 192.0.2.130/32 dev dum.underlay", true),
+            ("ip addr del 192.0.2.130/32 dev dum.underlay", true),
+            ("ip link set vx.a down", true),
+            ("ip link set vx.a up", true),
+            ("ip link set dv.a mtu 1400", true),
+            ("ip link set br.a nomaster", true),
+            ("ip link set vx.a address 02:00:00:00:00:99", true),
+            ("ip link set vx.a type bridge_slave learning on", true),
+            ("bridge link set dev vx.a hairpin off", true),
+            ("ip link set br.a addrgenmode eui64", true),
+            ("ip link set vr.a alias other", true),
+            ("ip link set vd.a down; ip link set vd.a name elsewhere", true),
+            ("ip link del elsewhere", true),
+            ("ip link del vx.a", true),
+            ("ip link add vx.b type dummy", true),
+            ("ip link del site", true),
+            ("ip link add site type dummy; ip addr add 198.51.100.9/32 dev site; ip link set site up mtu 1400", false),
+            ("ip link add cali1 type veth peer name cali2; ip link set cali1 up; ip link del cali2; ip link del site", false),
+            ("ip link add calico type vxlan id 9 local 192.0.2.129 dstport 4790; ip link set calico up", false),
+            ("ip route add blackhole 203.0.113.0/24; ip neigh add 203.0.113.1 dev lo lladdr 02:00:00:00:00:01", false),
+            ("ip -6 addr add 2001:db8::1/128 dev dum.underlay", false),
+            ("ip link set dum.underlay down; ip link set dum.underlay name away", true),
+            ("ip link set away mtu 1500", false),
+        ] {
+            assert_eq!(triggers(command, &mut incoming).await, told, "{command}");
+        }
+        // More than a socket's buffer holds, while nobody reads it: what was missed is told.
+        let many = "for n in $(seq 3000); do echo \"link set lo mtu $((60000 + n % 2))\"; done | ip -batch -";
+        let all = sh(&format!("{many}; ip link del br.a"));
+        assert!(triggers("true", &mut incoming).await, "{all}");
+        assert!(triggers("ip link add br.c type bridge", &mut incoming).await, "after an overrun");
+        cancel.cancel();
+        watcher.await.unwrap();
+    });
 }

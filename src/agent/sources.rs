@@ -1,0 +1,80 @@
+//! What asks for runs: every source of triggers, started.
+
+use std::path::Path;
+
+use anyhow::Context;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::AgentConfig;
+use crate::input::ObjectSource;
+use crate::model::IfName;
+use crate::trigger::files::{WatchError, Watched};
+use crate::trigger::kube::KubeObjects;
+use crate::trigger::{Trigger, clock, files, kube, links, service, vtysh, with_causes};
+
+/// Where FRR's daemons have their sockets and PID files.
+const RUNTIME_FOLDER: &str = "/run/frr";
+const VTYSH: &str = "/usr/bin/vtysh";
+
+/// The sources at work.
+pub(super) struct Sources {
+    pub(super) triggers: mpsc::UnboundedReceiver<Trigger>,
+    pub(super) objects: ObjectSource,
+    /// The underlay interface is named by the operator file, and may be named anew.
+    pub(super) underlay: watch::Sender<Option<IfName>>,
+    /// It ends after the last run, not with the signal: its end is the end of the agent.
+    pub(super) files: JoinHandle<Result<(), WatchError>>,
+    pub(super) files_cancel: CancellationToken,
+}
+
+/// Starts them.
+///
+/// # Errors
+/// No way to the API server.
+pub(super) async fn start(
+    config: &AgentConfig,
+    template: &Path,
+    unit: &str,
+    cancel: &CancellationToken,
+) -> anyhow::Result<Sources> {
+    let (sender, triggers) = mpsc::unbounded_channel();
+    let mut watched = vec![
+        (Watched::File(config.operator_file.clone()), Trigger::OperatorFile),
+        (Watched::File(template.to_owned()), Trigger::Template),
+        (Watched::File(config.frr_config.clone()), Trigger::FrrConf),
+        (Watched::Daemons(RUNTIME_FOLDER.into()), Trigger::Daemons),
+    ];
+    let objects = match config.manifests.clone() {
+        Some(folder) => {
+            let place = if folder.is_file() { Watched::File(folder.clone()) } else { Watched::Folder(folder.clone()) };
+            watched.push((place, Trigger::Objects));
+            sender.send(Trigger::Objects).context("begin")?;
+            ObjectSource::manifests(folder)
+        }
+        None => {
+            let client = ::kube::Client::try_default().await;
+            let client =
+                client.context("find the API server: run in a pod, set KUBECONFIG, or give --manifests DIR")?;
+            let objects = KubeObjects::default();
+            tokio::spawn(kube::watch(client, objects.clone(), sender.clone(), cancel.clone()));
+            ObjectSource::Kube(objects)
+        }
+    };
+    let (underlay, named) = watch::channel(None);
+    tokio::spawn(links::watch(named, sender.clone(), cancel.clone()));
+    tokio::spawn(service::watch(unit.to_owned(), sender.clone(), cancel.clone()));
+    tokio::spawn(watch_vtysh(sender.clone(), cancel.clone()));
+    tokio::spawn(clock::tick(config.check_interval, sender.clone(), cancel.clone()));
+    let files_cancel = CancellationToken::new();
+    let files = tokio::spawn(files::watch(watched, sender, files_cancel.clone()));
+    Ok(Sources { triggers, objects, underlay, files, files_cancel })
+}
+
+async fn watch_vtysh(triggers: mpsc::UnboundedSender<Trigger>, cancel: CancellationToken) {
+    if let Err(error) = vtysh::watch(VTYSH.into(), triggers, cancel).await {
+        let error = with_causes(&error);
+        tracing::warn!(%error, "what others do with vtysh is found at the next check only");
+    }
+}

@@ -1,0 +1,196 @@
+//! Somebody moves a node: each time it is noticed from an event, put back, told once, and quiet afterwards.
+
+use std::time::{Duration, Instant};
+
+use crate::lab::{Bridge, FROM_MANIFESTS, Image, Node, Spelling};
+
+const LIMIT: Duration = Duration::from_secs(120);
+/// No clock: what is put back was told by an event. More repairs than anybody would allow.
+const EVENTS_ONLY: &str = "--check-interval 0s --repairs-per-minute 60";
+
+/// What somebody does, whom the agent hears it from, and what shows that it is undone.
+struct Drift {
+    done: &'static str,
+    causes: &'static [&'static str],
+    undone: &'static str,
+}
+
+const LINKS: [Drift; 6] = [
+    Drift {
+        done: "ip link del vx.blue",
+        causes: &["links"],
+        undone: "ip -d link show vx.blue up | grep -q 'vxlan id 100'",
+    },
+    Drift { done: "ip link set vx.blue down", causes: &["links"], undone: "ip link show vx.blue up | grep -q vx.blue" },
+    Drift {
+        done: "ip link set dv.blue mtu 1400",
+        causes: &["links"],
+        undone: "ip link show dv.blue | grep -q 'mtu 9000'",
+    },
+    Drift {
+        done: "ip link set br.blue nomaster",
+        causes: &["links"],
+        undone: "ip link show br.blue | grep -q 'master vr.blue'",
+    },
+    Drift {
+        done: "ip link set vx.blue down; ip link set vx.blue name stray; ip link del stray",
+        causes: &["links"],
+        undone: "ip link show vx.blue up | grep -q vx.blue",
+    },
+    Drift {
+        done: "bridge link set dev vx.blue learning on",
+        causes: &["links"],
+        undone: "bridge -d link show dev vx.blue | grep -q 'learning off'",
+    },
+];
+
+const CONF: [Drift; 2] = [
+    Drift {
+        done: "echo '! by hand' >>/etc/frr/frr.conf",
+        causes: &["frr.conf"],
+        undone: "! grep -q 'by hand' /etc/frr/frr.conf",
+    },
+    Drift {
+        done: "echo 'log syslog' >/etc/frr/frr.new; mv /etc/frr/frr.new /etc/frr/frr.conf",
+        causes: &["frr.conf"],
+        undone: "grep -q 'router bgp 64510 vrf vr.blue' /etc/frr/frr.conf",
+    },
+];
+
+/// These need a look at the running configuration.
+const RUNNING: [Drift; 3] = [
+    Drift {
+        done: "vtysh -c 'configure terminal' -c 'router bgp 64510' -c 'no neighbor dv.blue interface'",
+        causes: &["vtysh"],
+        undone: "vtysh -c 'show bgp vrf default neighbors dv.blue' | grep -q 'BGP state = Established'",
+    },
+    Drift { done: "kill -KILL $(pidof bgpd)", causes: &["FRR daemons", "vtysh"], undone: ESTABLISHED },
+    Drift { done: "systemctl restart frr", causes: &["start of frr.service"], undone: ESTABLISHED },
+];
+
+const ESTABLISHED: &str = "vtysh -c 'show bgp vrf vr.blue neighbors vd.blue' | grep -q 'BGP state = Established'";
+
+struct Rig {
+    node: Node,
+    /// Removed behind the node.
+    _bridge: Bridge,
+}
+
+impl Rig {
+    fn boot(image: Image, args: &str) -> Self {
+        let bridge = Bridge::new();
+        let node = Node::of_the_lab(&bridge, image, Spelling::Plain);
+        node.give_manifests();
+        node.start_agent(&format!("{FROM_MANIFESTS} {args}"));
+        node.applied(0, LIMIT);
+        Self { node, _bridge: bridge }
+    }
+
+    /// The last inspection finds nothing, and nothing more is heard.
+    fn quiet(&self) {
+        self.node.assert_nothing_done(|_| {});
+    }
+
+    /// It is undone because of what the agent heard, within seconds, and then it is quiet.
+    fn is_put_back(&self, drift: &Drift) {
+        let Drift { done, causes, undone } = drift;
+        let node = &self.node;
+        let (repaired, asked) = (node.says(" repaired "), node.agent_log().lines().count());
+        node.ok(done);
+        let begin = Instant::now();
+        node.wait(&format!("`{undone}` after `{done}`"), LIMIT, |node| {
+            if node.run(undone).status == 0 { Ok(()) } else { Err(node.agent_log()) }
+        });
+        let seen = begin.elapsed();
+        if node.says(" repaired ") == repaired && causes.contains(&"FRR daemons") {
+            // watchfrr gives a daemon its configuration back.
+            return;
+        }
+        node.agent_says(" repaired ", repaired, LIMIT);
+        let log = node.agent_log();
+        let new: Vec<&str> = log.lines().skip(asked).collect();
+        let told = new.iter().find(|line| line.contains(" repaired ")).unwrap();
+        assert!(causes.iter().any(|cause| told.contains(cause)), "`{done}`: {told}");
+        assert!(!new.iter().any(|line| line.contains("ERROR")), "`{done}`: {}", new.join("\n"));
+        println!("{}: `{done}`: undone after {seen:?}: {told}", node.name());
+    }
+}
+
+fn everything_by_hand_is_undone(image: Image) {
+    let rig = Rig::boot(image, EVENTS_ONLY);
+    rig.quiet();
+    assert_eq!(rig.node.says(" repaired "), 0, "the agent's own work is no drift");
+    for drift in LINKS.iter().chain(&CONF) {
+        rig.is_put_back(drift);
+    }
+    rig.quiet();
+    let repaired = rig.node.says(" repaired ");
+    assert_eq!(repaired, LINKS.len() + CONF.len(), "{}", rig.node.agent_log());
+    rig.node.ok("ip link add site type dummy; ip link set site up; ip link del site; vtysh -c 'show version'");
+    rig.quiet();
+    assert_eq!(rig.node.says(" repaired "), repaired);
+}
+
+#[test]
+fn links_and_frr_conf_are_put_back_on_bookworm() {
+    everything_by_hand_is_undone(Image::Bookworm);
+}
+
+#[test]
+fn links_and_frr_conf_are_put_back_on_trixie() {
+    everything_by_hand_is_undone(Image::Trixie);
+}
+
+fn the_running_configuration_is_put_back(image: Image) {
+    let rig = Rig::boot(image, EVENTS_ONLY);
+    for drift in &RUNNING {
+        rig.is_put_back(drift);
+        rig.quiet();
+    }
+}
+
+#[test]
+fn the_running_configuration_is_put_back_on_bookworm() {
+    the_running_configuration_is_put_back(Image::Bookworm);
+}
+
+#[test]
+fn the_running_configuration_is_put_back_on_trixie() {
+    the_running_configuration_is_put_back(Image::Trixie);
+}
+
+#[test]
+fn drift_waits_for_no_window_and_opens_none_and_a_fight_is_given_up_for_a_while() {
+    let rig = Rig::boot(Image::Trixie, "--debounce 60s --check-interval 0s --repairs-per-minute 3");
+    rig.quiet();
+    let node = &rig.node;
+    node.ok("sed -i 's/^  seq: 20/  seq: 25/' /etc/network-operator/manifests/blue.yaml");
+    let opened = Instant::now();
+    for round in 0..3 {
+        node.ok("ip link del vx.blue");
+        node.agent_says(" repaired ", round, Duration::from_secs(20));
+    }
+    assert!(opened.elapsed() < Duration::from_secs(55), "it takes the lab too long");
+    assert_eq!(node.says(" applied "), 1, "the window is open");
+    node.ok("ip link del vx.blue");
+    node.agent_says("--repairs-per-minute", 0, LIMIT);
+    assert_eq!(node.says(" repaired "), 3);
+    // The run for the change looks at the whole node, and is no repair.
+    node.applied(1, LIMIT);
+    node.ok("ip link show vx.blue up");
+    assert_eq!(node.says("--repairs-per-minute"), 1);
+}
+
+#[test]
+fn a_bus_that_goes_away_is_told_once_and_found_again() {
+    let rig = Rig::boot(Image::Trixie, EVENTS_ONLY);
+    let node = &rig.node;
+    node.ok("systemctl stop dbus.socket dbus.service");
+    node.agent_says("found at the next check only", 0, LIMIT);
+    // A few tries.
+    std::thread::sleep(Duration::from_secs(5));
+    node.ok("systemctl start dbus.socket dbus.service");
+    node.agent_says("systemd tells of the unit again", 0, LIMIT);
+    assert_eq!(node.says("found at the next check only"), 1);
+    rig.quiet();
+}
