@@ -20,4 +20,6 @@ pub mod input;
 pub mod link;
 pub mod model;
 pub mod reconcile;
+pub mod replace;
+pub mod state;
 pub mod trigger;

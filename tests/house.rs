@@ -16,7 +16,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("frr", &["model", "config", "desired"]),
     // Adapters: they know their own words, and nothing of the pipeline.
     ("link/netlink", &["link", "model"]),
-    ("frr/files", &[]),
+    ("replace", &[]),
+    ("frr/files", &["replace"]),
     ("frr/vty", &[]),
     ("frr/service", &[]),
     ("frr/check", &[]),
@@ -27,6 +28,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("trigger/kube", &["api", "desired", "trigger"]),
     ("trigger/manifests", &["api", "desired", "trigger"]),
     ("trigger/files", &["trigger"]),
+    ("state", &["api", "replace"]),
     ("input", &["config", "trigger", "trigger/kube", "trigger/manifests"]),
     // The pipeline names no adapter.
     ("reconcile", &["api", "config", "desired", "model", "link", "frr/render", "frr/template", "trigger"]),

@@ -1,9 +1,10 @@
 //! frr.conf and its template on disk: read, and replaced in one step or not at all.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, fchown};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
+
+use crate::replace::{self, Existing};
 
 /// The two files.
 #[derive(Debug, Clone)]
@@ -149,25 +150,33 @@ impl FrrFiles {
                 Existing::Replace,
             )?;
         }
-        let renamed = fs::rename(&self.staged, &self.conf).and_then(|()| File::open(folder(&self.conf))?.sync_all());
+        let renamed = replace::rename(&self.staged, &self.conf);
         renamed.map_err(|source| FileError::Replace { path: self.conf.clone(), source })
+    }
+
+    /// Removes what an agent that was killed has left beside frr.conf, and gives its names; the note that a reload is
+    /// owed stays. For one who knows that no other agent runs here.
+    ///
+    /// # Errors
+    /// Something cannot be removed.
+    pub fn clean(&self) -> Result<Vec<PathBuf>, FileError> {
+        let folder = replace::folder(&self.conf);
+        let mut removed =
+            replace::clean(folder).map_err(|source| FileError::Replace { path: self.conf.clone(), source })?;
+        for path in [self.staged.clone(), self.staged.with_added_extension("check")] {
+            match fs::remove_file(&path) {
+                Ok(()) => removed.push(path),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(source) => return Err(FileError::Replace { path, source }),
+            }
+        }
+        Ok(removed)
     }
 
     /// Whose owner, group and mode a new configuration has.
     fn like(&self) -> Option<fs::Metadata> {
         fs::metadata(&self.conf).or_else(|_| fs::metadata(&self.template)).ok()
     }
-}
-
-fn folder(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-/// What becomes of a file that is there already.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Existing {
-    Replace,
-    Keep,
 }
 
 fn read(path: &Path) -> Result<Option<String>, FileError> {
@@ -179,34 +188,14 @@ fn read(path: &Path) -> Result<Option<String>, FileError> {
 }
 
 fn replace(path: &Path, text: &str, like: Option<&fs::Metadata>, existing: Existing) -> Result<(), FileError> {
-    let replaced = try_replace(path, text, like, existing);
+    let replaced = replace::replace(path, text, like, existing);
     replaced.map_err(|source| FileError::Replace { path: path.to_owned(), source })
-}
-
-/// Write, fsync, rename, fsync of the folder: after a crash the file is the old one or the new one.
-fn try_replace(path: &Path, text: &str, like: Option<&fs::Metadata>, existing: Existing) -> io::Result<()> {
-    let folder = folder(path);
-    let mut new = tempfile::Builder::new().prefix(".network-operator-").tempfile_in(folder)?;
-    new.write_all(text.as_bytes())?;
-    if let Some(like) = like {
-        let ours = new.as_file().metadata()?;
-        if (ours.uid(), ours.gid()) != (like.uid(), like.gid()) {
-            fchown(new.as_file(), Some(like.uid()), Some(like.gid()))?;
-        }
-        new.as_file().set_permissions(like.permissions())?;
-    }
-    new.as_file().sync_all()?;
-    match existing {
-        Existing::Replace => drop(new.persist(path)?),
-        Existing::Keep => drop(new.persist_noclobber(path)?),
-    }
-    File::open(folder)?.sync_all()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
     fn files() -> (tempfile::TempDir, FrrFiles) {
         let folder = tempfile::tempdir().unwrap();
@@ -249,6 +238,22 @@ mod tests {
         assert!(!files.reload_owed());
         files.reloaded().unwrap();
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_a_killed_agent_left_is_removed_and_the_note_that_a_reload_is_owed_stays() {
+        let (folder, files) = files();
+        for name in [".network-operator-a1B2c3.new", "frr.conf.staged", "frr.conf.staged.check"] {
+            fs::write(folder.path().join(name), "x").unwrap();
+        }
+        let stay = ["frr.conf", "frr.conf.tpl", "frr.conf.reload-owed", "frr.conf.staged.mine"];
+        for name in stay {
+            fs::write(folder.path().join(name), "x").unwrap();
+        }
+        assert_eq!(files.clean().unwrap().len(), 3);
+        assert!(stay.iter().all(|name| folder.path().join(name).exists()));
+        assert!(files.clean().unwrap().is_empty());
+        assert!(FrrFiles::new("/nonexistent/frr.conf").clean().unwrap().is_empty());
     }
 
     #[test]
