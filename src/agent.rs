@@ -1,12 +1,14 @@
 //! The agent: inputs, pipeline and host put together. The only place beside `cli` that names adapters.
 
+mod inputs;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::frr::check;
@@ -16,16 +18,18 @@ use crate::frr::render::Renderer;
 use crate::frr::running;
 use crate::frr::service::FrrService;
 use crate::frr::vty::Vty;
-use crate::input::{ObjectSource, OperatorFile};
+use crate::input::{ObjectSource, Origin};
 use crate::link::netlink::Netlink;
 use crate::link::{LinkOp, ObservedLinks};
 use crate::reconcile::{
-    ConfigPort, DaemonPort, Inputs, Limits, LinkPort, Pipeline, PortError, Ports, Reporter, ServicePort, VniState,
+    ConfigPort, DaemonPort, Limits, LinkPort, Pipeline, PortError, Ports, Reporter, ServicePort, VniState,
 };
+use crate::state::Store;
 use crate::trigger::debounce::{Debounce, RunResult};
 use crate::trigger::files::{Watched, watch};
 use crate::trigger::kube::KubeObjects;
 use crate::trigger::{Trigger, kube};
+use inputs::NodeInputs;
 
 /// After SIGTERM a run may go on for so long; then it is left where it is, and the next start goes on from there.
 const GRACE: Duration = Duration::from_secs(25);
@@ -47,6 +51,10 @@ pub struct AgentConfig {
     pub debounce: Duration,
     /// How long a reload of FRR may take.
     pub reload_limit: Duration,
+    /// How long to wait for a first answer on the objects before the last accepted ones are applied.
+    pub input_limit: Duration,
+    /// Folder of what outlives a restart.
+    pub state_dir: PathBuf,
 }
 
 /// The host, as the agent drives it.
@@ -128,9 +136,21 @@ impl DaemonPort for Vty {
 /// Runs until it is cancelled. Nothing on the node changes when it ends.
 ///
 /// # Errors
-/// What keeps it from beginning: no netlink socket, section templates that do not compile, no way to the API server.
+/// What keeps it from beginning: no netlink socket, section templates that do not compile, no way to the API server,
+/// no folder for its state, another agent that has it.
 pub async fn run(config: AgentConfig, cancel: CancellationToken) -> anyhow::Result<()> {
-    let AgentConfig { operator_file, frr_config, node_name, manifests, templates, debounce, reload_limit } = config;
+    let AgentConfig {
+        operator_file,
+        frr_config,
+        node_name,
+        manifests,
+        templates,
+        debounce,
+        reload_limit,
+        input_limit,
+        state_dir,
+    } = config;
+    let limit = tokio::time::sleep(input_limit);
     let files = FrrFiles::new(&frr_config);
     let renderer = Renderer::new(templates.as_deref()).context("section templates")?;
     let (triggers, incoming) = mpsc::unbounded_channel();
@@ -139,43 +159,32 @@ pub async fn run(config: AgentConfig, cancel: CancellationToken) -> anyhow::Resu
         (Watched::File(files.template().to_owned()), Trigger::Template),
     ];
     let objects = match manifests {
-        Some(folder) => {
-            let place = if folder.is_file() { Watched::File(folder.clone()) } else { Watched::Folder(folder.clone()) };
+        Some(path) => {
+            let place = if path.is_file() { Watched::File(path.clone()) } else { Watched::Folder(path.clone()) };
             watched.push((place, Trigger::Objects));
-            ObjectSource::manifests(folder)
+            triggers.send(Trigger::Objects).context("begin")?;
+            ObjectSource::manifests(path)
         }
-        None => {
-            let client = ::kube::Client::try_default().await;
-            let client =
-                client.context("find the API server: run in a pod, set KUBECONFIG, or give --manifests DIR")?;
-            let objects = KubeObjects::default();
-            tokio::spawn(kube::watch(client, objects.clone(), triggers.clone(), cancel.clone()));
-            ObjectSource::Kube(objects)
-        }
+        None => ObjectSource::kube(watch_api_server(triggers.clone(), cancel.clone()).await?),
     };
-    let from_files = matches!(objects, ObjectSource::Manifests { .. });
+    let store = Store::open(&state_dir)?;
     // It ends after the last run, not with the signal: its end is the end of the agent.
     let watch_cancel = CancellationToken::new();
     let mut watcher = tokio::spawn(watch(watched, triggers.clone(), watch_cancel.clone()));
-    if from_files {
-        triggers.send(Trigger::Objects).context("begin")?;
-    }
+    tokio::spawn(ask_at_limit(limit, objects.answered(), triggers));
     let ports = Ports {
         links: Netlink::connect()?,
         config: files.clone(),
         service: FrrService::new("frr.service", reload_limit),
         daemons: Vty::default(),
     };
+    tracing::info!(node = %node_name, version = env!("CARGO_PKG_VERSION"), "network-operator runs");
     let agent = Agent {
-        node_name,
-        files,
-        operator_file: OperatorFile::new(operator_file),
-        objects,
+        inputs: NodeInputs::new(node_name, operator_file, &files, objects, store),
         pipeline: Pipeline::new(ports, renderer, Limits::default()),
         reporter: Reporter::default(),
         last_error: None,
     };
-    tracing::info!(node = %agent.node_name, version = env!("CARGO_PKG_VERSION"), "network-operator runs");
     let serve = agent.serve(Debounce::new(debounce), incoming, cancel.clone());
     tokio::select! {
         () = serve => {
@@ -189,12 +198,21 @@ pub async fn run(config: AgentConfig, cancel: CancellationToken) -> anyhow::Resu
     Ok(())
 }
 
+/// Begins to follow the objects of the API server, which need not be there yet.
+async fn watch_api_server(
+    triggers: mpsc::UnboundedSender<Trigger>,
+    cancel: CancellationToken,
+) -> anyhow::Result<KubeObjects> {
+    let client = ::kube::Client::try_default().await;
+    let client = client.context("find the API server: run in a pod, set KUBECONFIG, or give --manifests DIR")?;
+    let objects = KubeObjects::default();
+    tokio::spawn(kube::watch(client, objects.clone(), triggers, cancel));
+    Ok(objects)
+}
+
 /// What lives as long as the agent.
 struct Agent {
-    node_name: String,
-    files: FrrFiles,
-    operator_file: OperatorFile,
-    objects: ObjectSource,
+    inputs: NodeInputs,
     pipeline: HostPipeline,
     reporter: Reporter,
     last_error: Option<String>,
@@ -247,6 +265,9 @@ impl Agent {
 
     async fn run_once(&mut self, causes: &BTreeSet<Trigger>) -> RunResult {
         let begin = Instant::now();
+        if causes.contains(&Trigger::InputLimit) {
+            self.inputs.limit_ended();
+        }
         let causes = causes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         match self.try_run().await {
             Ok(result) => {
@@ -268,19 +289,22 @@ impl Agent {
     }
 
     async fn try_run(&mut self) -> anyhow::Result<RunResult> {
-        let config = self.operator_file.current()?;
-        // No answer is not "no objects": the node keeps what it has.
-        let Some(objects) = self.objects.current()? else { return Ok(RunResult::Good) };
-        if self.files.ensure_template()? {
-            tracing::info!(template = %self.files.template().display(), "made the template of frr.conf");
-        }
-        let template = self.files.read_template()?;
-        let inputs = Inputs { objects, config, template, hostname: self.node_name.clone() };
-        let prepared = self.pipeline.prepare(&inputs).await?;
+        let Some(read) = self.inputs.read()? else { return Ok(RunResult::Waiting) };
+        let prepared = self.pipeline.prepare(&read.inputs).await?;
         self.reporter.left_out(&prepared.rejections, &prepared.links.problems);
         let outcome = self.pipeline.carry_out(&prepared).await?;
         outcome.report(prepared.rejections.len());
-        // Nobody tells when what was in the way of a VRF has gone.
-        Ok(if prepared.links.problems.is_empty() { RunResult::Good } else { RunResult::Failed })
+        self.inputs.accept(&read)?;
+        // Nobody tells when what was in the way of a VRF has gone, or a folder is mounted.
+        let told = prepared.links.problems.is_empty() && read.origin != Origin::KeptUnwatched;
+        Ok(if told { RunResult::Good } else { RunResult::Failed })
+    }
+}
+
+/// Asks for a run where nobody has told of objects within the limit.
+async fn ask_at_limit(limit: Sleep, answered: CancellationToken, triggers: mpsc::UnboundedSender<Trigger>) {
+    tokio::select! {
+        () = answered.cancelled() => {}
+        () = limit => drop(triggers.send(Trigger::InputLimit)),
     }
 }

@@ -29,7 +29,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("trigger/manifests", &["api", "desired", "trigger"]),
     ("trigger/files", &["trigger"]),
     ("state", &["api", "replace"]),
-    ("input", &["config", "trigger", "trigger/kube", "trigger/manifests"]),
+    ("input", &["config", "frr/files", "frr/template", "state", "trigger", "trigger/kube", "trigger/manifests"]),
     // The pipeline names no adapter.
     ("reconcile", &["api", "config", "desired", "model", "link", "frr/render", "frr/template", "trigger"]),
     // Composition roots.

@@ -21,6 +21,8 @@ pub enum Trigger {
     OperatorFile,
     /// The template of frr.conf.
     Template,
+    /// The wait for a first answer on the objects is over.
+    InputLimit,
 }
 
 /// The objects as they stand.
@@ -38,6 +40,7 @@ impl fmt::Display for Trigger {
             Self::Objects => "objects",
             Self::OperatorFile => "operator file",
             Self::Template => "template",
+            Self::InputLimit => "input limit",
         })
     }
 }
