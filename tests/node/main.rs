@@ -16,3 +16,4 @@ mod lab_itself;
 mod main_job;
 mod netlink;
 mod scale;
+mod state;
