@@ -1,6 +1,7 @@
 //! The agent: inputs, pipeline and host put together. The only place beside `cli` that names adapters.
 
 mod host;
+mod inputs;
 mod sources;
 
 use std::collections::BTreeSet;
@@ -9,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -17,17 +18,17 @@ use crate::frr::files::FrrFiles;
 use crate::frr::render::Renderer;
 use crate::frr::service::FrrService;
 use crate::frr::vty::Vty;
-use crate::input::{ObjectSource, OperatorFile};
+use crate::input::Origin;
 use crate::link::LinkProblem;
 use crate::link::netlink::Netlink;
-use crate::model::IfName;
-use crate::reconcile::{Inputs, Limits, Pipeline, Ports, Reporter};
+use crate::reconcile::{Inputs, Limits, Outcome, Pipeline, Ports, Reporter, RunError};
 use crate::state::Store;
 use crate::trigger::Trigger;
 use crate::trigger::debounce::RunResult;
 use crate::trigger::drift::Effect;
 use crate::trigger::timing::{Due, Timing};
 use host::{HostConfig, HostPipeline};
+use inputs::NodeInputs;
 
 /// The unit that runs FRR.
 const UNIT: &str = "frr.service";
@@ -55,38 +56,39 @@ pub struct AgentConfig {
     pub check_interval: Duration,
     /// How often in a minute the node may be put back.
     pub repairs_per_minute: u32,
+    /// How long to wait for a first answer on the objects before the last accepted ones are applied.
+    pub input_limit: Duration,
+    /// Folder of what outlives a restart.
+    pub state_dir: PathBuf,
 }
 
 /// Runs until it is cancelled. Nothing on the node changes when it ends.
 ///
 /// # Errors
-/// What keeps it from beginning: no netlink socket, section templates that do not compile, no way to the API server.
+/// What keeps it from beginning: no netlink socket, section templates that do not compile, no way to the API server,
+/// no folder for its state, another agent that has it.
 pub async fn run(config: AgentConfig, cancel: CancellationToken) -> anyhow::Result<()> {
     let files = FrrFiles::new(&config.frr_config);
     let renderer = Renderer::new(config.templates.as_deref()).context("section templates")?;
+    let store = Arc::new(Store::open(&config.state_dir)?);
     let sources = sources::start(&config, files.template(), UNIT, &cancel).await?;
     let sources::Sources { triggers, objects, underlay, files: mut watcher, files_cancel } = sources;
-    let store = Arc::new(Store::open(std::path::Path::new("/var/lib/network-operator"))?);
-    let state = store.load()?;
+    let inputs = NodeInputs::new(config.node_name, config.operator_file, &files, objects, underlay, store.clone());
     let ports = Ports {
         links: Netlink::connect()?,
-        config: HostConfig { files: files.clone(), store: store.clone() },
+        config: HostConfig { files, store },
         service: FrrService::new(UNIT, config.reload_limit),
         daemons: Vty::default(),
     };
+    tracing::info!(node = %inputs.node_name(), version = env!("CARGO_PKG_VERSION"), "network-operator runs");
     let agent = Agent {
-        node_name: config.node_name,
-        files,
-        operator_file: OperatorFile::new(config.operator_file),
-        objects,
-        underlay,
-        pipeline: Pipeline::new(ports, renderer, Limits::default(), state.facts.tolerated.clone()),
+        pipeline: Pipeline::new(ports, renderer, Limits::default(), inputs.tolerated().clone()),
+        inputs,
         reporter: Reporter::default(),
         last: None,
-        inputs_read: false,
+        behind: false,
         last_error: None,
     };
-    tracing::info!(node = %agent.node_name, version = env!("CARGO_PKG_VERSION"), "network-operator runs");
     let serve = agent.serve(Timing::new(config.debounce, config.repairs_per_minute), triggers, cancel.clone());
     tokio::select! {
         () = serve => {
@@ -102,20 +104,16 @@ pub async fn run(config: AgentConfig, cancel: CancellationToken) -> anyhow::Resu
 
 /// What lives as long as the agent.
 struct Agent {
-    node_name: String,
-    files: FrrFiles,
-    operator_file: OperatorFile,
-    objects: ObjectSource,
-    underlay: watch::Sender<Option<IfName>>,
+    inputs: NodeInputs,
     pipeline: HostPipeline,
     reporter: Reporter,
     last: Option<LastRun>,
-    /// The inputs could be read when that was last tried.
-    inputs_read: bool,
+    /// Newer inputs than those of the last run are there, and cannot be applied.
+    behind: bool,
     last_error: Option<String>,
 }
 
-/// What the last run for a change went by.
+/// What the node was last brought to.
 struct LastRun {
     inputs: Inputs,
     /// What was in its way; `None` where the node has never been as these inputs say.
@@ -169,6 +167,9 @@ impl Agent {
                 () = tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
                     let Some(due) = timing.due(Instant::now()) else { continue };
                     timing.run_started(due);
+                    if causes.0.contains(&Trigger::InputLimit) {
+                        self.inputs.limit_ended();
+                    }
                     let asked = causes.take(due);
                     let run = self.run_once(due, &asked);
                     let mut run = std::pin::pin!(run);
@@ -193,9 +194,13 @@ impl Agent {
 
     async fn run_once(&mut self, due: Due, causes: &str) -> (RunResult, Effect) {
         let begin = Instant::now();
-        match self.try_run(due, causes).await {
+        let ended = match due {
+            Due::Change => self.change(causes).await.map(|result| (result, Effect::None)),
+            Due::Drift => self.repair(causes).await,
+        };
+        match ended {
             Ok(ended) => {
-                if self.inputs_read && self.last_error.take().is_some() {
+                if !self.behind && self.last_error.take().is_some() {
                     tracing::info!("the run succeeds again");
                 }
                 tracing::debug!(%causes, ?due, seconds = begin.elapsed().as_secs_f32(), "run ended");
@@ -212,46 +217,59 @@ impl Agent {
         }
     }
 
-    async fn try_run(&mut self, due: Due, causes: &str) -> anyhow::Result<(RunResult, Effect)> {
-        if due == Due::Change {
-            self.inputs_read = false;
-            let inputs = self.read_inputs()?;
-            self.inputs_read = true;
-            // No answer is not "no objects": the node keeps what it has.
-            let Some(inputs) = inputs else { return Ok((RunResult::Good, Effect::None)) };
-            self.last = Some(LastRun { inputs, problems: None });
+    /// Goes by the inputs as they are.
+    async fn change(&mut self, causes: &str) -> anyhow::Result<RunResult> {
+        self.behind = true;
+        // No answer is not "no objects": the node keeps what it has.
+        let Some(read) = self.inputs.read()? else {
+            self.behind = false;
+            return Ok(RunResult::Waiting);
+        };
+        let run = LastRun { inputs: read.inputs.clone(), problems: None };
+        let (run, ended) = self.carry_out(run, causes, Due::Change).await;
+        // Where the node stayed as it was, it is kept so, by what it went by before.
+        self.behind = ended.as_ref().is_err_and(RunError::kept_what_was);
+        if !self.behind {
+            self.last = Some(run);
         }
-        let Some(last) = &mut self.last else { return Ok((RunResult::Good, Effect::None)) };
-        let prepared = self.pipeline.prepare(&last.inputs).await?;
+        ended?;
+        self.inputs.accept(&read, self.pipeline.tolerated())?;
+        // Nobody tells when what was in the way of a VRF has gone, or a folder is mounted.
+        let told = self.last.as_ref().and_then(|last| last.problems.as_ref()).is_none_or(Vec::is_empty);
+        Ok(match read.origin {
+            Origin::KeptUnwatched => RunResult::Failed,
+            _ if told => RunResult::Good,
+            _ => RunResult::Incomplete,
+        })
+    }
+
+    /// Puts the node back to where the last run brought it.
+    async fn repair(&mut self, causes: &str) -> anyhow::Result<(RunResult, Effect)> {
+        let Some(last) = self.last.take() else { return Ok((RunResult::Good, Effect::None)) };
+        let (last, ended) = self.carry_out(last, causes, Due::Drift).await;
+        let told = last.problems.as_ref().is_none_or(Vec::is_empty);
+        self.last = Some(last);
+        let effect = if ended?.unchanged() { Effect::None } else { Effect::Repaired };
+        Ok((if told { RunResult::Good } else { RunResult::Incomplete }, effect))
+    }
+
+    async fn carry_out(&mut self, mut run: LastRun, causes: &str, due: Due) -> (LastRun, Result<Outcome, RunError>) {
+        let prepared = match self.pipeline.prepare(&run.inputs).await {
+            Ok(prepared) => prepared,
+            Err(error) => return (run, Err(error)),
+        };
         self.reporter.left_out(&prepared.rejections, &prepared.links.problems);
-        let outcome = self.pipeline.carry_out(&prepared).await?;
+        let outcome = match self.pipeline.carry_out(&prepared).await {
+            Ok(outcome) => outcome,
+            Err(error) => return (run, Err(error)),
+        };
         // What is done for the first time is no repair, whoever asked for it.
-        let known = last.problems.replace(prepared.links.problems.clone());
-        let repaired = due == Due::Drift && !outcome.unchanged();
-        let effect = if repaired { Effect::Repaired } else { Effect::None };
-        if repaired && known.as_ref() == Some(&prepared.links.problems) {
+        let known = run.problems.replace(prepared.links.problems.clone());
+        if due == Due::Drift && !outcome.unchanged() && known == run.problems {
             outcome.report_repair(causes);
         } else {
             outcome.report(prepared.rejections.len());
         }
-        // Nobody tells when what was in the way of a VRF has gone.
-        let result = if prepared.links.problems.is_empty() { RunResult::Good } else { RunResult::Incomplete };
-        Ok((result, effect))
-    }
-
-    fn read_inputs(&mut self) -> anyhow::Result<Option<Inputs>> {
-        let config = self.operator_file.current()?;
-        self.underlay.send_if_modified(|known| {
-            let new = Some(config.underlay_interface.clone());
-            let modified = *known != new;
-            *known = new;
-            modified
-        });
-        let Some(objects) = self.objects.current()? else { return Ok(None) };
-        if self.files.ensure_template()? {
-            tracing::info!(template = %self.files.template().display(), "made the template of frr.conf");
-        }
-        let template = self.files.read_template()?;
-        Ok(Some(Inputs { objects, config, template, hostname: self.node_name.clone() }))
+        (run, Ok(outcome))
     }
 }

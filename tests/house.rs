@@ -32,7 +32,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("trigger/links", &["trigger", "link", "model"]),
     ("trigger/service", &["trigger"]),
     ("trigger/vtysh", &["trigger"]),
-    ("input", &["config", "trigger", "trigger/kube", "trigger/manifests"]),
+    ("input", &["config", "frr/files", "frr/template", "state", "trigger", "trigger/kube", "trigger/manifests"]),
     // The pipeline names no adapter.
     ("reconcile", &["api", "config", "desired", "model", "link", "frr", "trigger"]),
     // Composition roots.
@@ -136,6 +136,7 @@ fn every_file_says_what_it_is_for_and_stays_readable() {
         let text = fs::read_to_string(&file).unwrap();
         assert!(text.starts_with("//! "), "{}: the first line says what the file is for", file.display());
         assert!(text.lines().count() <= 400, "{}: above 400 lines", file.display());
-        assert!(!text.contains("Command::new"), "{}: the agent starts no process", file.display());
+        let code = text.split("#[cfg(test)]").next().unwrap();
+        assert!(!code.contains("Command::new"), "{}: the agent starts no process", file.display());
     }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::Context;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::AgentConfig;
@@ -47,21 +48,15 @@ pub(super) async fn start(
         (Watched::Daemons(RUNTIME_FOLDER.into()), Trigger::Daemons),
     ];
     let objects = match config.manifests.clone() {
-        Some(folder) => {
-            let place = if folder.is_file() { Watched::File(folder.clone()) } else { Watched::Folder(folder.clone()) };
+        Some(path) => {
+            let place = if path.is_file() { Watched::File(path.clone()) } else { Watched::Folder(path.clone()) };
             watched.push((place, Trigger::Objects));
             sender.send(Trigger::Objects).context("begin")?;
-            ObjectSource::manifests(folder)
+            ObjectSource::manifests(path)
         }
-        None => {
-            let client = ::kube::Client::try_default().await;
-            let client =
-                client.context("find the API server: run in a pod, set KUBECONFIG, or give --manifests DIR")?;
-            let objects = KubeObjects::default();
-            tokio::spawn(kube::watch(client, objects.clone(), sender.clone(), cancel.clone()));
-            ObjectSource::Kube(objects)
-        }
+        None => ObjectSource::kube(watch_api_server(sender.clone(), cancel.clone()).await?),
     };
+    tokio::spawn(ask_at_limit(tokio::time::sleep(config.input_limit), objects.answered(), sender.clone()));
     let (underlay, named) = watch::channel(None);
     tokio::spawn(links::watch(named, sender.clone(), cancel.clone()));
     tokio::spawn(service::watch(unit.to_owned(), sender.clone(), cancel.clone()));
@@ -70,6 +65,26 @@ pub(super) async fn start(
     let files_cancel = CancellationToken::new();
     let files = tokio::spawn(files::watch(watched, sender, files_cancel.clone()));
     Ok(Sources { triggers, objects, underlay, files, files_cancel })
+}
+
+/// Begins to follow the objects of the API server, which need not be there yet.
+async fn watch_api_server(
+    triggers: mpsc::UnboundedSender<Trigger>,
+    cancel: CancellationToken,
+) -> anyhow::Result<KubeObjects> {
+    let client = ::kube::Client::try_default().await;
+    let client = client.context("find the API server: run in a pod, set KUBECONFIG, or give --manifests DIR")?;
+    let objects = KubeObjects::default();
+    tokio::spawn(kube::watch(client, objects.clone(), triggers, cancel));
+    Ok(objects)
+}
+
+/// Asks for a run where nobody has told of objects within the limit.
+async fn ask_at_limit(limit: Sleep, answered: CancellationToken, triggers: mpsc::UnboundedSender<Trigger>) {
+    tokio::select! {
+        () = answered.cancelled() => {}
+        () = limit => drop(triggers.send(Trigger::InputLimit)),
+    }
 }
 
 async fn watch_vtysh(triggers: mpsc::UnboundedSender<Trigger>, cancel: CancellationToken) {

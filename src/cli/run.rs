@@ -40,6 +40,12 @@ pub(super) struct RunArgs {
     /// How often in a minute the node is put back where somebody moves it
     #[arg(long, default_value_t = 6, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
     repairs_per_minute: u32,
+    /// How long to wait for the first answer on objects, before those that were accepted last are applied
+    #[arg(long, default_value = "30s", value_name = "DURATION", value_parser = duration)]
+    input_limit: Duration,
+    /// Folder of what outlives a restart; on a disk of the node, and for one agent
+    #[arg(long, env = "OPERATOR_STATE_DIR", default_value = "/var/lib/network-operator", value_name = "DIR")]
+    state_dir: PathBuf,
     /// Form of the log
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
@@ -58,7 +64,17 @@ fn duration(text: &str) -> Result<Duration, String> {
 }
 
 pub(super) fn execute(args: RunArgs) -> anyhow::Result<ExitCode> {
-    let RunArgs { node, manifests, debounce, reload_limit, check_interval, repairs_per_minute, log_format } = args;
+    let RunArgs {
+        node,
+        manifests,
+        debounce,
+        reload_limit,
+        check_interval,
+        repairs_per_minute,
+        input_limit,
+        state_dir,
+        log_format,
+    } = args;
     log(log_format);
     let node_name = node.node_name()?;
     let NodeArgs { config: operator_file, frr_config, node_name: _, templates } = node;
@@ -72,6 +88,8 @@ pub(super) fn execute(args: RunArgs) -> anyhow::Result<ExitCode> {
         reload_limit,
         check_interval,
         repairs_per_minute,
+        input_limit,
+        state_dir,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {

@@ -94,9 +94,15 @@ impl OperatorConfig {
     /// An unreadable or empty file, unknown keys, values of the wrong type. What concerns one VRF only is no error:
     /// that VRF is in `refused`.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text =
-            std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-        Self::parse(&text, path)
+        Self::parse(&Self::read(path)?, path)
+    }
+
+    /// The text of an operator file.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn read(path: &Path) -> Result<String, ConfigError> {
+        std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })
     }
 
     /// Checks the text of an operator file; `path` is for messages.

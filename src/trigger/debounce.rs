@@ -18,6 +18,8 @@ pub enum RunResult {
     Incomplete,
     /// A step failed: it is tried again.
     Failed,
+    /// There was nothing to go by yet: the first run is still to come.
+    Waiting,
 }
 
 /// The wait after so many failures before the last one.
@@ -95,9 +97,10 @@ impl Debounce {
                 self.retry_at = Some(now + back_off(self.failures));
                 self.failures = self.failures.saturating_add(1);
             }
+            RunResult::Waiting => (self.started, self.failures) = (false, 0),
         }
         if self.asked_during_run {
-            self.window_end = Some(now + self.window);
+            self.request(now);
         }
     }
 }
@@ -150,6 +153,21 @@ mod tests {
         debounce.run_started();
         debounce.run_finished(now + seconds(71), RunResult::Good);
         assert_eq!(debounce.deadline(), None);
+    }
+
+    #[test]
+    fn the_run_after_one_that_had_nothing_to_go_by_is_immediate() {
+        let (mut debounce, now) = (Debounce::new(WINDOW), Instant::now());
+        debounce.request(now);
+        debounce.run_started();
+        debounce.run_finished(now, RunResult::Waiting);
+        assert_eq!(debounce.deadline(), None);
+        debounce.request(now + seconds(20));
+        assert!(debounce.due(now + seconds(20)));
+        debounce.run_started();
+        debounce.request(now + seconds(20));
+        debounce.run_finished(now + seconds(20), RunResult::Waiting);
+        assert!(debounce.due(now + seconds(20)), "asked for during that run");
     }
 
     #[test]

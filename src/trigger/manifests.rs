@@ -17,6 +17,8 @@ pub struct Manifests {
     pub objects: Vec<Arc<VrfRouteConfiguration>>,
     /// Documents that are no object.
     pub unreadable: Vec<Rejection>,
+    /// How many files were read.
+    pub files: usize,
     /// Whether a file could not be read to its end, so that objects may be missing here that stand in it.
     pub incomplete: bool,
 }
@@ -33,6 +35,14 @@ pub enum ManifestError {
         #[source]
         source: std::io::Error,
     },
+    /// A folder without a file of ours is what a mount looks like that is not there yet.
+    #[error(
+        "no file of {path} is named *.yaml, *.yml or *.json, as where a mount is missing: mount it; to remove all objects, leave a file with `{{kind: List, apiVersion: v1, items: []}}` there"
+    )]
+    Empty {
+        /// The folder.
+        path: PathBuf,
+    },
 }
 
 /// Reads all objects of files and folders (`*.yaml`, `*.yml`, `*.json`, not below other folders).
@@ -47,10 +57,23 @@ pub fn read_manifests(paths: &[PathBuf]) -> Result<Manifests, ManifestError> {
         for file in files(path)? {
             let text =
                 std::fs::read_to_string(&file).map_err(|source| ManifestError::Read { path: file.clone(), source })?;
+            manifests.files += 1;
             manifests.read(&file, &text);
         }
     }
     manifests.refuse_repeated_names();
+    Ok(manifests)
+}
+
+/// Reads all objects of a folder or file that somebody keeps for the agent, as [`read_manifests`] does.
+///
+/// # Errors
+/// As there, and a folder without such a file: nobody has answered.
+pub fn read_answer(path: &Path) -> Result<Manifests, ManifestError> {
+    let manifests = read_manifests(&[path.to_owned()])?;
+    if manifests.files == 0 {
+        return Err(ManifestError::Empty { path: path.to_owned() });
+    }
     Ok(manifests)
 }
 
@@ -65,8 +88,15 @@ fn files(path: &Path) -> Result<Vec<PathBuf>, ManifestError> {
         // A mounted ConfigMap keeps its real files in hidden folders and links to them.
         let hidden = file.file_name().is_none_or(|name| name.to_string_lossy().starts_with('.'));
         let known = file.extension().is_some_and(|ext| ["yaml", "yml", "json"].iter().any(|known| ext == *known));
-        if !hidden && known && file.is_file() {
-            files.push(file);
+        if hidden || !known {
+            continue;
+        }
+        match std::fs::metadata(&file) {
+            Ok(metadata) if metadata.is_file() => files.push(file),
+            Ok(_) => {}
+            // A file that was deleted meanwhile is gone; a link that leads nowhere is a file that cannot be read.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !file.is_symlink() => {}
+            Err(source) => return Err(ManifestError::Read { path: file, source }),
         }
     }
     files.sort();
@@ -187,6 +217,30 @@ mod tests {
         let manifests = read(&[("a.yaml", &object("x")), ("b.yaml", &object("x"))]);
         assert_eq!(names(&manifests), ["x"]);
         assert_eq!(manifests.unreadable[0].reason, RejectionReason::DuplicateName);
+    }
+
+    #[test]
+    fn a_folder_without_a_file_of_ours_is_no_answer_and_a_list_without_items_is_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let answer = || read_answer(folder.path());
+        for name in ["note.txt", ".hidden.yaml"] {
+            std::fs::write(folder.path().join(name), object("x")).unwrap();
+        }
+        std::fs::create_dir(folder.path().join("folder.yaml")).unwrap();
+        assert!(matches!(answer(), Err(ManifestError::Empty { .. })));
+        assert!(read_manifests(&[folder.path().to_owned()]).unwrap().objects.is_empty(), "who asks for it gets it");
+        let file = folder.path().join("none.yaml");
+        for none in ["kind: List\napiVersion: v1\nitems: []\n", "kind: ConfigMap\napiVersion: v1\n", ""] {
+            std::fs::write(&file, none).unwrap();
+            let manifests = answer().unwrap();
+            assert!(
+                manifests.objects.is_empty() && manifests.unreadable.is_empty() && !manifests.incomplete,
+                "{none:?}"
+            );
+        }
+        std::fs::remove_file(&file).unwrap();
+        std::os::unix::fs::symlink("nowhere", &file).unwrap();
+        assert!(matches!(answer(), Err(ManifestError::Read { .. })), "a link that leads nowhere");
     }
 
     #[test]

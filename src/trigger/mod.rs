@@ -29,6 +29,8 @@ pub enum Trigger {
     OperatorFile,
     /// The template of frr.conf.
     Template,
+    /// The wait for a first answer on the objects is over.
+    InputLimit,
     /// A link of ours, the underlay, or a VXLAN that went.
     Links,
     /// frr.service begins to start, stop or reload: until it has, FRR's configuration is neither the old nor the new one.
@@ -50,7 +52,7 @@ pub enum Trigger {
 impl Trigger {
     /// Whether it changes what is wanted; all others only what is.
     pub fn is_change(self) -> bool {
-        matches!(self, Self::Objects | Self::OperatorFile | Self::Template)
+        matches!(self, Self::Objects | Self::OperatorFile | Self::Template | Self::InputLimit)
     }
 }
 
@@ -69,6 +71,7 @@ impl fmt::Display for Trigger {
             Self::Objects => "objects",
             Self::OperatorFile => "operator file",
             Self::Template => "template",
+            Self::InputLimit => "input limit",
             Self::Links => "links",
             Self::ServiceMoves => "frr.service on the move",
             Self::Service => "frr.service",

@@ -39,7 +39,9 @@ impl Timing {
     /// Something happened.
     pub fn ask(&mut self, trigger: Trigger, now: Instant) {
         match trigger {
-            Trigger::Objects | Trigger::OperatorFile | Trigger::Template => self.change.request(now),
+            Trigger::Objects | Trigger::OperatorFile | Trigger::Template | Trigger::InputLimit => {
+                self.change.request(now);
+            }
             Trigger::ServiceMoves => self.drift.hold(now),
             Trigger::Service => {
                 self.drift.release(now);

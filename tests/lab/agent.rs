@@ -35,7 +35,7 @@ impl Node {
     /// Asserts that whatever happens meanwhile makes no netlink write, no file write and no reload.
     pub fn assert_nothing_done(&self, meanwhile: impl FnOnce(&Self)) {
         let state = || {
-            self.ok("stat -c '%i %Y %Z' /etc/frr/frr.conf /etc/frr/frr.conf.tpl; ls -a /etc/frr")
+            self.ok("stat -c '%i %Y %Z' /etc/frr/frr.conf /etc/frr/frr.conf.tpl /var/lib/network-operator/*; ls -a /etc/frr")
                 + &self.reloads().to_string()
         };
         // Bridge and FRR have things to settle among themselves after a new port.

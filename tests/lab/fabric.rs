@@ -67,4 +67,18 @@ impl Node {
             self.write(&format!("{MANIFESTS}/{name}"), lab_file(&format!("manifests/{name}")));
         }
     }
+
+    /// Says that there are no objects. A folder without a manifest would not say so.
+    pub fn no_objects(&self) {
+        self.ok(&format!(
+            "cd {MANIFESTS} && printf 'kind: List\\napiVersion: v1\\nitems: []\\n' > none && mv none none.yaml && find . -type f ! -name none.yaml -delete"
+        ));
+    }
+
+    /// Makes the node as it is after a boot, before an agent runs: FRR has its configuration, and our links are gone.
+    pub fn lose_links(&self) {
+        self.ok("systemctl stop frr && for name in vr br vx dv; do for vrf in blue red; do ip link del $name.$vrf; done; done");
+        self.ok("systemctl start frr");
+        self.wait_for_frr();
+    }
 }

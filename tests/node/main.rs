@@ -17,3 +17,4 @@ mod lab_itself;
 mod main_job;
 mod netlink;
 mod scale;
+mod state;

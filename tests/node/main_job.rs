@@ -79,7 +79,7 @@ fn main_job(image: Image, spelling: Spelling) {
     let log = node.ok("journalctl -u frr -o cat --no-pager");
     assert!(!log.contains("failed due to") && !log.contains("FAILURE"), "{log}");
     fabric.wait_sessions(&["blue", "red", "green"]);
-    node.ok(&format!("rm {MANIFESTS}/*"));
+    node.no_objects();
     node.applied(applied, Duration::from_secs(400));
     assert_eq!(node.ok("ip -o link | grep -E ': (vr|br|vx|vd|dv)\\.(blue|red|green)' || true"), "");
     assert_eq!(foreign(node), before);

@@ -55,7 +55,7 @@ fn thirty_vrfs(image: Image) {
     });
     let lines = node.read("/etc/frr/frr.conf").lines().filter(|line| line.contains("prefix-list pl_")).count();
     assert_eq!(lines, VRFS * (2 * PREFIXES + 2));
-    node.ok(&format!("rm {MANIFESTS}/all.yaml"));
+    node.no_objects();
     node.applied(applied, LIMIT);
     assert_eq!(node.ok("ip -o link | grep -E ': (vr|br|vx|vd|dv)\\.v' || true"), "");
     let left = node.vtysh("show running-config");

@@ -1,0 +1,102 @@
+//! The inputs of a run, as they are or as they were when they were last good, and what of them is remembered.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::frr::files::FrrFiles;
+use crate::input::{ObjectSource, OperatorFile, Origin, TemplateFile};
+use crate::model::IfName;
+use crate::reconcile::Inputs;
+use crate::state::{State, StateError, Store};
+use crate::trigger::with_causes;
+
+/// All inputs of this node.
+pub(super) struct NodeInputs {
+    node_name: String,
+    operator_file: OperatorFile,
+    template: TemplateFile,
+    objects: ObjectSource,
+    /// The underlay interface is named by the operator file, and may be named anew.
+    underlay: watch::Sender<Option<IfName>>,
+    store: Arc<Store>,
+    state: State,
+}
+
+/// What one run goes by.
+pub(super) struct Read {
+    pub(super) inputs: Inputs,
+    pub(super) origin: Origin,
+}
+
+impl NodeInputs {
+    /// Takes over what an agent before remembered, and removes what it has left where it was killed.
+    pub(super) fn new(
+        node_name: String,
+        operator_file: PathBuf,
+        files: &FrrFiles,
+        objects: ObjectSource,
+        underlay: watch::Sender<Option<IfName>>,
+        store: Arc<Store>,
+    ) -> Self {
+        match files.clean() {
+            Ok(removed) if removed.is_empty() => {}
+            Ok(removed) => tracing::info!(?removed, "removed what an agent that was killed has left"),
+            // Nothing depends on it.
+            Err(error) => tracing::warn!(error = %with_causes(&error), "what an agent that was killed has left stays"),
+        }
+        let state = store.load().unwrap_or_else(|error| {
+            tracing::error!(error = %with_causes(&error), "nothing is remembered of earlier runs");
+            State::default()
+        });
+        let accepted = state.accepted.as_ref();
+        let operator_file = OperatorFile::new(operator_file, accepted.map(|accepted| accepted.operator_file.as_str()));
+        let template = TemplateFile::new(files.clone(), accepted.map(|accepted| accepted.template.as_str()));
+        let objects = objects.remembering(state.accepted.clone());
+        Self { node_name, operator_file, template, objects, underlay, store, state }
+    }
+
+    /// Name of this node.
+    pub(super) fn node_name(&self) -> &str {
+        &self.node_name
+    }
+
+    /// Lines of frr.conf that FRR need not show, as was found out before.
+    pub(super) fn tolerated(&self) -> &BTreeSet<String> {
+        &self.state.facts.tolerated
+    }
+
+    /// Nobody has told of objects for so long that the last accepted ones are to be applied.
+    pub(super) fn limit_ended(&mut self) {
+        self.objects.limit_ended();
+    }
+
+    /// Reads all; `None` while nobody has told which objects there are: that is not "no objects".
+    pub(super) fn read(&mut self) -> anyhow::Result<Option<Read>> {
+        let config = self.operator_file.current()?;
+        self.underlay.send_if_modified(|known| {
+            let new = Some(config.underlay_interface.clone());
+            let modified = *known != new;
+            *known = new;
+            modified
+        });
+        let Some(given) = self.objects.current()? else { return Ok(None) };
+        let template = self.template.current()?;
+        let inputs = Inputs { objects: given.objects, config, template, hostname: self.node_name.clone() };
+        Ok(Some(Read { inputs, origin: given.origin }))
+    }
+
+    /// A run got to its end with these inputs: a start that gets no others goes by them. Writes only what is new.
+    pub(super) fn accept(&mut self, read: &Read, tolerated: &BTreeSet<String>) -> Result<(), StateError> {
+        let Read { inputs, origin } = read;
+        self.state.facts.tolerated.clone_from(tolerated);
+        // What stands behind a break in a file must not count as removed after a restart.
+        if *origin != Origin::Part {
+            let (objects, template) = (&inputs.objects.objects, &inputs.template);
+            self.state.accept(objects, self.operator_file.text(), template, jiff::Timestamp::now());
+        }
+        self.store.save(&self.state)
+    }
+}

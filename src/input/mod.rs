@@ -1,0 +1,9 @@
+//! Inputs that are read again and again: what cannot be read, or is broken, keeps what was last good, also over a restart.
+
+mod objects;
+mod operator_file;
+mod template;
+
+pub use objects::{Given, ObjectSource, Origin};
+pub use operator_file::OperatorFile;
+pub use template::TemplateFile;

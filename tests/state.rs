@@ -1,0 +1,71 @@
+//! A writer that is killed with SIGKILL, over and over: what is remembered is always whole.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that fails must stop")]
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use network_operator::state::{State, Store};
+
+/// Tells this executable, started again, to be the writer.
+const FOLDER: &str = "STATE_TEST_FOLDER";
+
+/// A state of the writer: template and facts tell of one number, and the text is long enough to be cut.
+fn state(number: u64) -> State {
+    let mut state = State::default();
+    let template = format!("{number}\n").repeat(20_000);
+    state.accept(&[], "vnimap: {}\n", &template, jiff::Timestamp::UNIX_EPOCH);
+    state.facts.tolerated.insert(format!("vr.{number}"));
+    state
+}
+
+fn number(state: &State) -> u64 {
+    state.facts.tolerated.first().unwrap().strip_prefix("vr.").unwrap().parse().unwrap()
+}
+
+fn writer(folder: &Path) -> Child {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    let command = command.args(["--exact", "writes_until_it_is_killed", "--nocapture"]).env(FOLDER, folder);
+    command.stdout(Stdio::piped()).spawn().unwrap()
+}
+
+/// The writer; without its folder it is no test.
+#[test]
+fn writes_until_it_is_killed() {
+    let Some(folder) = std::env::var_os(FOLDER) else { return };
+    let store = Store::open(Path::new(&folder)).unwrap();
+    let first = store.load().map_or(0, |state| state.accepted.as_ref().map_or(0, |_| number(&state) + 1));
+    for now in first.. {
+        store.save(&state(now)).unwrap();
+        store.keep_last_good(&format!("{now}\n").repeat(20_000)).unwrap();
+        println!("written");
+    }
+}
+
+#[test]
+fn a_writer_that_is_killed_at_any_moment_leaves_the_old_state_or_the_new_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut last, mut left) = (0, 0);
+    for round in 0..40 {
+        let mut child = writer(folder.path());
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert!(lines.any(|line| line.unwrap().contains("written")), "it writes");
+        std::thread::sleep(Duration::from_micros(round * 173));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let names = || std::fs::read_dir(folder.path()).unwrap().count();
+        left += usize::from(names() > 2);
+        let store = Store::open(folder.path()).unwrap();
+        let read = store.load().unwrap();
+        let now = number(&read);
+        assert_eq!(read, state(now), "whole");
+        assert!(now >= last, "{now} after {last}");
+        let conf = store.last_good().unwrap().unwrap();
+        let line = conf.lines().next().unwrap();
+        assert_eq!(conf, format!("{line}\n").repeat(20_000));
+        assert_eq!(names(), 2, "what was left is removed");
+        last = now;
+    }
+    assert!(left > 0, "no round was killed within a write: kill later or write more");
+}
