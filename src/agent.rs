@@ -211,6 +211,8 @@ impl Agent {
                 if self.last_error.as_ref() != Some(&words) {
                     tracing::error!(%causes, error = %words, "run failed; it is tried again");
                     self.last_error = Some(words);
+                } else {
+                    tracing::debug!(%causes, "run failed as before");
                 }
                 (RunResult::Failed, Effect::None)
             }

@@ -18,3 +18,4 @@ mod main_job;
 mod netlink;
 mod scale;
 mod state;
+mod trust;

@@ -1,0 +1,163 @@
+//! Configurations that FRR does not run as they are meant: the verdict names the line, and the old one is running again.
+
+use std::time::Duration;
+
+use crate::lab::{Bridge, FROM_MANIFESTS, Fabric, Image, Node, Spelling};
+
+const LIMIT: Duration = Duration::from_secs(120);
+/// From the verdict until the old configuration is running, by the node's clock.
+const AGAIN: f64 = 5.0;
+const TEMPLATE: &str = "/etc/frr/frr.conf.tpl";
+const RELOAD: &str = "/usr/lib/frr/frr-reload.py";
+
+/// What FRR runs, and what it was made of.
+fn state(node: &Node) -> String {
+    let running = node.vtysh("show running-config");
+    // FRR prints the host's name once a reload has been.
+    let running: String = running.lines().filter(|line| !line.starts_with("hostname")).collect::<Vec<_>>().join("\n");
+    node.ok("md5sum /etc/frr/frr.conf; ls -A /etc/frr; cat /run/frr/bgpd.pid; ip -o link | cut -d: -f2")
+        + &running
+        + &node.vtysh("show vrf vni")
+}
+
+fn settled(image: Image) -> Fabric {
+    let fabric = Fabric::boot(image, Spelling::VrfDefault);
+    fabric.node.give_manifests();
+    fabric.node.start_agent(FROM_MANIFESTS);
+    fabric.node.applied(0, LIMIT);
+    fabric.wait_sessions(&["blue", "red"]);
+    fabric
+}
+
+/// When a session came up, by FRR's clock.
+fn since(node: &Node) -> String {
+    let all = node.json("vtysh -c 'show bgp vrf all neighbors json'");
+    let neighbors = all.as_object().unwrap().iter().flat_map(|(vrf, instance)| {
+        let neighbors = instance.as_object().into_iter().flatten();
+        neighbors.map(move |(name, neighbor)| (vrf, name, neighbor))
+    });
+    let up = neighbors.filter(|(.., neighbor)| neighbor["bgpState"] == "Established");
+    up.map(|(vrf, name, neighbor)| format!("{vrf} {name} {}\n", neighbor["bgpTimerUpEstablishedEpoch"])).collect()
+}
+
+/// Asserts that a template fails with these words, and that nothing has become of it when the agent says so.
+fn fails_and_changes_nothing(fabric: &Fabric, template: &str, words: &[&str]) {
+    let node = &fabric.node;
+    let (good, before, sessions, reloads) = (node.read(TEMPLATE), state(node), since(node), node.reloads());
+    assert_eq!(sessions.lines().count(), 5, "{sessions}");
+    node.write(TEMPLATE, template);
+    node.agent_says(words[0], 0, LIMIT);
+    assert_eq!(state(node), before, "{words:?}");
+    let log = node.agent_log();
+    let line = log.lines().find(|line| line.contains(words[0])).unwrap();
+    for word in words.iter().chain(&["Failed: ", "the last good configuration is running again"]) {
+        assert!(line.contains(word), "no {word:?} in {line}");
+    }
+    // It is tried again after a while, and fails as quietly.
+    node.agent_says("run failed as before", node.says("run failed as before"), LIMIT);
+    assert_eq!((since(node), node.reloads()), (sessions, reloads), "{words:?}");
+    let recovered = node.says("the run succeeds again");
+    node.write(TEMPLATE, good);
+    node.agent_says("the run succeeds again", recovered, LIMIT);
+    assert_eq!((state(node), node.reloads()), (before, reloads), "{words:?}");
+}
+
+fn what_frr_does_not_take_is_named_and_undone(image: Image) {
+    let fabric = settled(image);
+    let template = fabric.node.read(TEMPLATE);
+    let behind = |line: &str, more: &str| template.replacen(line, &format!("{line}\n{more}"), 1);
+    // It passes `vtysh -C`, as does what stands around it and is taken.
+    let late = behind(
+        " neighbor 198.51.100.3 timers connect 1",
+        " neighbor 198.51.100.8 remote-as 64499\n neighbor 198.51.100.9 peer-group NOPE",
+    );
+    let words = ["`router bgp 64510 / neighbor 198.51.100.9 peer-group NOPE`: % Configure the peer-group first"];
+    fails_and_changes_nothing(&fabric, &late, &words);
+    // A VNI that another VRF has. FRR's own reload leaves one of the two without, and says that all is well.
+    let twice = behind("vrf vr-mine", " vni 101");
+    fails_and_changes_nothing(&fabric, &twice, &["`vrf vr-mine / vni 101`: ", "101 is already"]);
+}
+
+#[test]
+fn what_frr_8_does_not_take_is_named_and_undone() {
+    what_frr_does_not_take_is_named_and_undone(Image::Bookworm);
+}
+
+#[test]
+fn what_frr_10_does_not_take_is_named_and_undone() {
+    what_frr_does_not_take_is_named_and_undone(Image::Trixie);
+}
+
+struct Rig {
+    node: Node,
+    /// Removed behind the node.
+    _bridge: Bridge,
+}
+
+/// A node whose reload does something else besides.
+fn with_reload(image: Image, script: &str) -> Rig {
+    let bridge = Bridge::new();
+    let node = Node::of_the_lab(&bridge, image, Spelling::Plain);
+    node.give_manifests();
+    node.start_agent(FROM_MANIFESTS);
+    node.applied(0, LIMIT);
+    node.ok(&format!("mv {RELOAD} {RELOAD}.real"));
+    node.write(RELOAD, format!("#!/bin/sh\n{RELOAD}.real \"$@\"\n{script}\n"));
+    node.ok(&format!("chmod 755 {RELOAD}"));
+    Rig { node, _bridge: bridge }
+}
+
+const CHANGE: &str =
+    "sed -i 's/203.0.113.48\\/28, action: deny/203.0.113.48\\/28, action: permit/' /etc/network-operator/manifests/red.yaml";
+
+/// Seconds between two lines of the agent's log, by the node's clock.
+fn seconds_between(node: &Node, first: &str, second: &str) -> f64 {
+    let log = node.ok("journalctl -u network-operator -o short-unix --no-pager");
+    let at = |words: &str| -> f64 {
+        let line = log.lines().find(|line| line.contains(words)).unwrap_or_else(|| panic!("no {words:?} in\n{log}"));
+        line.split_whitespace().next().unwrap().parse().unwrap()
+    };
+    at(second) - at(first)
+}
+
+/// The job says `done`, and one line of the new configuration is not there.
+fn a_reload_that_loses_a_line_is_rolled_back(image: Image) {
+    let lost = "no ip prefix-list pl_red_import_10 seq 1 permit 203.0.113.48/28";
+    let rig = with_reload(image, &format!("vtysh -c 'configure terminal' -c '{lost}'; exit 0"));
+    let before = state(&rig.node);
+    rig.node.ok(CHANGE);
+    let named = "missing: `ip prefix-list pl_red_import_10 seq 1 permit 203.0.113.48/28`; the last good configuration is running again";
+    rig.node.agent_says(named, 0, LIMIT);
+    assert_eq!(state(&rig.node), before);
+    let took = seconds_between(&rig.node, "FRR does not run the new configuration", named);
+    assert!(took < AGAIN, "{took}");
+    // The reload is itself again, and what failed is tried again.
+    rig.node.ok(&format!("mv {RELOAD}.real {RELOAD}"));
+    rig.node.applied(1, LIMIT);
+    assert!(rig.node.vtysh("show running-config").contains("seq 1 permit 203.0.113.48/28"));
+}
+
+#[test]
+fn a_reload_of_frr_8_that_loses_a_line_is_rolled_back() {
+    a_reload_that_loses_a_line_is_rolled_back(Image::Bookworm);
+}
+
+#[test]
+fn a_reload_of_frr_10_that_loses_a_line_is_rolled_back() {
+    a_reload_that_loses_a_line_is_rolled_back(Image::Trixie);
+}
+
+/// What a failed reload does on Debian 12: systemd stops the unit.
+#[test]
+fn an_frr_that_its_reload_has_stopped_is_started_with_the_old_configuration() {
+    let rig = with_reload(Image::Bookworm, "systemctl --no-block stop frr; sleep 9; exit 1");
+    let conf = rig.node.ok("md5sum /etc/frr/frr.conf");
+    rig.node.ok(CHANGE);
+    rig.node.agent_says("starting it with the last good configuration", 0, LIMIT);
+    rig.node.agent_says("the last good configuration is running again", 0, LIMIT);
+    assert_eq!(rig.node.ok("md5sum /etc/frr/frr.conf"), conf);
+    assert_eq!(rig.node.ok("systemctl is-active frr").trim(), "active");
+    rig.node.ok(&format!("mv {RELOAD}.real {RELOAD}"));
+    rig.node.applied(1, LIMIT);
+    assert_eq!(rig.node.ok("systemctl is-active frr").trim(), "active");
+}
