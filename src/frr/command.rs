@@ -14,6 +14,15 @@ pub(super) struct Command {
     pub(super) line: usize,
 }
 
+impl Command {
+    /// What a daemon knows or does not know as a whole, such as `ip prefix-list`: entries of lists are many.
+    pub(super) fn kind(&self) -> Option<String> {
+        let mut words = self.forms.first().filter(|_| self.blocks.is_empty())?.split(' ');
+        let (family, list) = (words.find(|word| *word != "no")?, words.next()?);
+        list.ends_with("-list").then(|| format!("{family} {list}"))
+    }
+}
+
 /// Commands that give lines to FRR: policy before whoever goes by it, for a route-map that is called and not there permits all.
 pub(super) fn giving(lines: &[Line]) -> Vec<Command> {
     let give = |(line, wanted): (usize, &Line)| Command {

@@ -1,6 +1,6 @@
 //! FRR's running configuration over the vty sockets: read it, give it lines, take lines out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures::future::try_join_all;
@@ -79,13 +79,19 @@ impl Teller {
     async fn tell(mut self, commands: &[Command]) -> Result<Vec<(usize, Verdict)>, VtyError> {
         self.session.ask("configure terminal").await?;
         let mut verdicts = Vec::new();
+        // What is not known at all is not asked for again with each line of its kind, or of its block.
         let mut closed: Option<(Arc<[String]>, Verdict)> = None;
+        let mut unknown = BTreeSet::new();
         for command in commands {
-            // What is not known at all is not asked for again with each line of the block.
             if let Some((blocks, verdict)) = &closed
                 && *blocks == command.blocks
             {
                 verdicts.push((command.line, verdict.clone()));
+                continue;
+            }
+            let kind = command.kind();
+            if kind.as_ref().is_some_and(|kind| unknown.contains(kind)) {
+                verdicts.push((command.line, Verdict::Unknown));
                 continue;
             }
             let verdict = match self.enter(&command.blocks).await? {
@@ -95,6 +101,9 @@ impl Teller {
                     verdict
                 }
             };
+            if verdict == Verdict::Unknown {
+                unknown.extend(kind);
+            }
             verdicts.push((command.line, verdict));
         }
         self.session.ask("end").await?;

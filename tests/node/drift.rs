@@ -97,7 +97,6 @@ impl Rig {
     }
 
     /// It is undone because of what the agent heard, within seconds, and then it is quiet.
-    #[allow(clippy::print_stdout, reason = "the times are for whoever runs this by hand")]
     fn is_put_back(&self, drift: &Drift) {
         let Drift { done, causes, undone } = drift;
         let node = &self.node;

@@ -107,8 +107,7 @@ fn with_reload(image: Image, script: &str) -> Rig {
     Rig { node, _bridge: bridge }
 }
 
-const CHANGE: &str =
-    "sed -i 's/203.0.113.48\\/28, action: deny/203.0.113.48\\/28, action: permit/' /etc/network-operator/manifests/red.yaml";
+const CHANGE: &str = "sed -i 's/203.0.113.48\\/28, action: deny/203.0.113.48\\/28, action: permit/' /etc/network-operator/manifests/red.yaml";
 
 /// Seconds between two lines of the agent's log, by the node's clock.
 fn seconds_between(node: &Node, first: &str, second: &str) -> f64 {
