@@ -25,7 +25,9 @@ pub(super) struct Configured {
     pub(super) reloaded: bool,
     /// Lines that FRR did not run, or ran and should not.
     pub(super) lines: Difference,
-    /// What FRR runs now.
+    /// What FRR was to run.
+    pub(super) meant: Config,
+    /// What it runs now.
     pub(super) seen: Config,
 }
 
@@ -66,7 +68,7 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
         let difference = goal.difference(&seen, &self.tolerated);
         let mapped = self.missing(&prepared.vnis, |_| true).await?.is_empty();
         if !written && !leaving && difference.is_empty() && mapped {
-            return Ok(Configured { seen, ..Configured::default() });
+            return Ok(Configured { meant: goal.config, seen, ..Configured::default() });
         }
         if written {
             self.ports.service.running().await.map_err(step("begin"))?;
@@ -96,7 +98,7 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
             Ok(seen) => seen,
             Err(why) => return Err(self.not_verified(&goal, &before, prepared, why).await),
         };
-        Ok(Configured { written, reloaded: reload, lines, seen })
+        Ok(Configured { written, reloaded: reload, lines, meant: goal.config, seen })
     }
 
     /// FRR's running configuration; `None` where frr.service does not run. Daemons that are about to come back are waited for.

@@ -15,7 +15,8 @@ pub(super) struct Goal {
 
 impl Goal {
     pub(super) fn new<'a>(text: &str, before: impl IntoIterator<Item = &'a str>) -> Self {
-        let before = before.into_iter().flat_map(|text| Config::parse(text).lines().to_vec()).collect();
+        let before = before.into_iter().filter(|before| *before != text);
+        let before = before.flat_map(|text| Config::parse(text).lines().to_vec()).collect();
         Self { config: Config::parse(text), before }
     }
 

@@ -71,16 +71,18 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
     /// # Errors
     /// The first step that fails. Every step can be repeated, and the next run begins with what it finds.
     pub async fn carry_out(&mut self, prepared: &Prepared) -> Result<Outcome, RunError> {
-        let Prepared { text, links, vnis, .. } = prepared;
+        let Prepared { text, links, vnis, standing, .. } = prepared;
         // Links of a VRF must not go before its instance.
         let leaving = links.remove.iter().any(is_ours);
         let configured = self.configure(prepared, leaving).await?;
         self.apply(links, vnis).await?;
-        let config = Config::parse(text);
-        self.forget(&config, &configured.seen, &prepared.standing).await?;
+        self.forget(&configured.meant, &configured.seen, standing).await?;
         self.wait_up(vnis).await?;
         self.ports.config.keep_good(text).map_err(step("keep the configuration to go back to"))?;
-        self.tolerated.retain(|name| config.lines().iter().any(|line| line.to_string() == *name));
+        if configured.written {
+            let names: BTreeSet<String> = configured.meant.lines().iter().map(ToString::to_string).collect();
+            self.tolerated.retain(|name| names.contains(name));
+        }
         Ok(outcome(configured, prepared))
     }
 
@@ -170,7 +172,7 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
 }
 
 fn outcome(configured: Configured, prepared: &Prepared) -> Outcome {
-    let Configured { written, reloaded, lines, seen: _ } = configured;
+    let Configured { written, reloaded, lines, .. } = configured;
     let mut what: Vec<String> = Vec::new();
     what.extend(written.then(|| "frr.conf".to_owned()));
     what.extend(lines.missing.iter().map(|line| format!("given to FRR: {line}")));
