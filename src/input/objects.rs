@@ -92,7 +92,7 @@ impl ObjectSource {
         Self { accepted, ..self }
     }
 
-    /// Ends with the first answer.
+    /// Ends with the first whole answer.
     pub fn answered(&self) -> CancellationToken {
         self.answered.clone()
     }
@@ -121,7 +121,6 @@ impl ObjectSource {
                 Ok(Some(Given { objects, origin: Origin::Answered }))
             }
             Seen::Part { objects, fault } => {
-                self.answered.cancel();
                 let kept = self.good.clone().or_else(|| self.accepted.as_ref().map(objects_of));
                 self.tell(fault, kept.is_some());
                 Ok(Some(match kept {
