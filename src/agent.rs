@@ -19,7 +19,6 @@ use crate::frr::render::Renderer;
 use crate::frr::service::FrrService;
 use crate::frr::vty::Vty;
 use crate::input::Origin;
-use crate::link::LinkProblem;
 use crate::link::netlink::Netlink;
 use crate::reconcile::{Inputs, Limits, Outcome, Pipeline, Ports, Reporter, RunError};
 use crate::state::Store;
@@ -116,8 +115,10 @@ struct Agent {
 /// What the node was last brought to.
 struct LastRun {
     inputs: Inputs,
-    /// What was in its way; `None` where the node has never been as these inputs say.
-    problems: Option<Vec<LinkProblem>>,
+    /// The VRFs that FRR has of them; `None` where the node has never been as these inputs say.
+    vrfs: Option<Vec<(String, u32)>>,
+    /// Whether something was in the way of links.
+    whole: bool,
 }
 
 /// Triggers that no run has answered yet.
@@ -227,7 +228,7 @@ impl Agent {
             self.behind = false;
             return Ok(RunResult::Waiting);
         };
-        let run = LastRun { inputs: read.inputs.clone(), problems: None };
+        let run = LastRun { inputs: read.inputs.clone(), vrfs: None, whole: false };
         let (run, ended) = self.carry_out(run, causes, Due::Change).await;
         // Where the node stayed as it was, it is kept so, by what it went by before.
         self.behind = ended.as_ref().is_err_and(RunError::kept_what_was);
@@ -237,10 +238,10 @@ impl Agent {
         ended?;
         self.inputs.accept(&read, self.pipeline.tolerated())?;
         // Nobody tells when what was in the way of a VRF has gone, or a folder is mounted.
-        let told = self.last.as_ref().and_then(|last| last.problems.as_ref()).is_none_or(Vec::is_empty);
+        let whole = self.last.as_ref().is_none_or(|last| last.whole);
         Ok(match read.origin {
             Origin::KeptUnwatched => RunResult::Failed,
-            _ if told => RunResult::Good,
+            _ if whole => RunResult::Good,
             _ => RunResult::Incomplete,
         })
     }
@@ -249,10 +250,10 @@ impl Agent {
     async fn repair(&mut self, causes: &str) -> anyhow::Result<(RunResult, Effect)> {
         let Some(last) = self.last.take() else { return Ok((RunResult::Good, Effect::None)) };
         let (last, ended) = self.carry_out(last, causes, Due::Drift).await;
-        let told = last.problems.as_ref().is_none_or(Vec::is_empty);
+        let whole = last.whole;
         self.last = Some(last);
         let effect = if ended?.unchanged() { Effect::None } else { Effect::Repaired };
-        Ok((if told { RunResult::Good } else { RunResult::Incomplete }, effect))
+        Ok((if whole { RunResult::Good } else { RunResult::Incomplete }, effect))
     }
 
     async fn carry_out(&mut self, mut run: LastRun, causes: &str, due: Due) -> (LastRun, Result<Outcome, RunError>) {
@@ -266,8 +267,9 @@ impl Agent {
             Err(error) => return (run, Err(error)),
         };
         // What is done for the first time is no repair, whoever asked for it.
-        let known = run.problems.replace(prepared.links.problems.clone());
-        if due == Due::Drift && !outcome.unchanged() && known == run.problems {
+        let known = run.vrfs.replace(prepared.vnis);
+        run.whole = prepared.links.problems.is_empty();
+        if due == Due::Drift && !outcome.unchanged() && known == run.vrfs {
             outcome.report_repair(causes);
         } else {
             outcome.report(prepared.rejections.len());

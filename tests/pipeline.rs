@@ -250,8 +250,8 @@ fn idle(prepared: Prepared) -> Prepared {
 }
 
 /// What a run with a new text does before it touches a link.
-const BEFORE_LINKS: [&str; 9] =
-    ["may write", "running", "stage", "give", "  log three", "write", "take", "  log two", "reload"];
+const BEFORE_LINKS: [&str; 10] =
+    ["may write", "running", "stage", "give", "  log three", "write", "take", "  log two", "reload", "running"];
 
 #[tokio::test(start_paused = true)]
 async fn configuration_comes_before_links_and_links_are_up_last() {
@@ -273,7 +273,7 @@ async fn links_go_after_the_reload_and_stanzas_once_frr_lets_go() {
     pipeline(&host).carry_out(&removing()).await.unwrap();
     let links = ["links", "  delete vd.a", "  delete vr.a"];
     let calls = host.calls();
-    assert_eq!(calls[9..], [&links[..], &["forget"; 4]].concat(), "{calls:?}");
+    assert_eq!(calls[10..], [&links[..], &["forget"; 4]].concat(), "{calls:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -455,4 +455,12 @@ async fn what_somebody_else_has_in_frr_is_left_there_and_what_is_ours_goes() {
     host.0.lock().unwrap().running.push("ip prefix-list pl_a_import_1 seq 9 permit any".into());
     let outcome = pipeline(&host).carry_out(&text(OLD)).await.unwrap();
     assert!(outcome.frr_lines == 1 && !outcome.reloaded && !outcome.written);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_somebody_overwrote_is_written_again_and_frr_is_left_alone() {
+    let host = settled().with(|state| state.conf = Some("log one\n! by hand\n".into()));
+    let outcome = pipeline(&host).carry_out(&text(OLD)).await.unwrap();
+    assert!(outcome.written && !outcome.reloaded);
+    assert_eq!(host.0.lock().unwrap().conf.as_deref(), Some(OLD));
 }

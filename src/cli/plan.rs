@@ -70,14 +70,14 @@ pub(super) fn execute(args: PlanArgs) -> anyhow::Result<ExitCode> {
     let config = Arc::new(OperatorConfig::load(&node.config)?);
     let renderer = Renderer::new(node.templates.as_deref())?;
     let template = files.read_template()?;
+    let current = files.read_conf()?.unwrap_or_default();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let prepared = runtime.block_on(async {
         let objects = objects(&filename).await?;
         let seen = Netlink::connect()?.observe().await?;
         let inputs = Inputs { objects, config, template, hostname };
-        anyhow::Ok(prepare(&inputs, &seen, &renderer)?)
+        anyhow::Ok(prepare(&inputs, &seen, &renderer, &current)?)
     })?;
-    let current = files.read_conf()?.unwrap_or_default();
     print(&prepared, &current, &files, output)?;
     super::render::tell(&prepared.rejections)
 }

@@ -84,9 +84,13 @@ pub enum ServiceError {
 }
 
 impl ServiceError {
-    /// Whether a job ran, to whatever end.
+    /// Whether the reload ran, to whatever end. One that was canceled gave way to somebody who starts or stops the unit.
     pub fn was_tried(&self) -> bool {
-        matches!(self, Self::Failed { .. } | Self::Slow { .. })
+        match self {
+            Self::Failed { result, .. } => result != "canceled",
+            Self::Slow { .. } => true,
+            _ => false,
+        }
     }
 }
 

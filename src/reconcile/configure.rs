@@ -92,9 +92,11 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
         }
         // Over the vty, too: frr-reload.py starts a process for each line that goes.
         self.ports.daemons.take(&left.extra).await.map_err(step("take old lines out of FRR"))?;
-        let reload = written || leaving || !self.difference(&goal).await?.0.is_empty();
+        // A file that says in other words what FRR runs is no news to FRR.
+        let news = written && !lines.is_empty();
+        let reload = news || leaving || !self.difference(&goal).await?.0.is_empty();
         let result = if reload { self.reload().await? } else { Ok(()) };
-        let seen = match self.verify(&goal, prepared, result.err()).await? {
+        let seen = match self.verify(&goal, prepared, reload, result.err()).await? {
             Ok(seen) => seen,
             Err(why) => return Err(self.not_verified(&goal, &before, prepared, why).await),
         };
@@ -238,9 +240,15 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
         &self,
         goal: &Goal,
         prepared: &Prepared,
+        reloaded: bool,
         failed: Option<PortError>,
     ) -> Result<Result<Config, String>, RunError> {
         let said = failed.map(|error| crate::trigger::with_causes(error.as_ref()));
+        // Daemons answer while systemd stops them.
+        if reloaded && !self.ports.service.running().await.map_err(step("ask for frr.service"))? {
+            let why = "the reload has stopped frr.service".to_owned();
+            return Ok(Err(said.into_iter().chain([why]).collect::<Vec<_>>().join("; ")));
+        }
         let end = Instant::now() + SHOWN;
         loop {
             let why = match self.difference(goal).await {

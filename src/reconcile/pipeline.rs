@@ -63,7 +63,8 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
     /// The links cannot be read, or nothing can be planned.
     pub async fn prepare(&self, inputs: &Inputs) -> Result<Prepared, RunError> {
         let seen = self.ports.links.observe().await.map_err(step("read the links"))?;
-        Ok(prepare(inputs, &seen, &self.renderer)?)
+        let applied = self.ports.config.last_good().map_err(step("read the last good configuration"))?;
+        Ok(prepare(inputs, &seen, &self.renderer, &applied.unwrap_or_default())?)
     }
 
     /// Brings the node to what was planned. Where it is so already, nothing is written and nothing reloaded.
@@ -77,7 +78,10 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
         let configured = self.configure(prepared, leaving).await?;
         self.apply(links, vnis).await?;
         self.forget(&configured.meant, &configured.seen, standing).await?;
-        self.wait_up(vnis).await?;
+        let troubled =
+            |vrf: &str| links.problems.iter().any(|problem| LinkRole::Vrf.name(&problem.vrf).as_str() == vrf);
+        let able: Vec<(String, u32)> = vnis.iter().filter(|(vrf, _)| !troubled(vrf)).cloned().collect();
+        self.wait_up(&able).await?;
         self.ports.config.keep_good(text).map_err(step("keep the configuration to go back to"))?;
         if configured.written {
             let names: BTreeSet<String> = configured.meant.lines().iter().map(ToString::to_string).collect();

@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use crate::config::{OnReloadFailure, OperatorConfig};
 use crate::desired::{Ipv6, Judged, NodeFacts, Rejection, judge};
+use crate::frr::config::{Config, Line};
 use crate::frr::render::{RenderError, Renderer};
 use crate::frr::template::{Hint, Template, TemplateError};
 use crate::link::{DesiredLinks, LinkOp, LinkPlan, LinkRole, ObservedLinks, OwnedName, UnderlayError, plan};
+use crate::model::{Vni, VrfName};
 use crate::trigger::Objects;
 
 /// What one run goes by.
@@ -54,20 +56,32 @@ pub enum PrepareError {
     Render(#[from] RenderError),
 }
 
-/// Plans a run.
+/// Plans a run. `applied` is the configuration that the node was last brought to.
 ///
 /// # Errors
 /// Faults of the node or the template; faults of objects are rejections, and the others stand.
-pub fn prepare(inputs: &Inputs, seen: &ObservedLinks, renderer: &Renderer) -> Result<Prepared, PrepareError> {
+pub fn prepare(
+    inputs: &Inputs,
+    seen: &ObservedLinks,
+    renderer: &Renderer,
+    applied: &str,
+) -> Result<Prepared, PrepareError> {
     let Inputs { objects, config, template, hostname } = inputs;
     let underlay = seen.underlay(&config.underlay_interface)?;
     let facts = NodeFacts { hostname: hostname.clone(), underlay_ip: underlay.ip };
     let template = Template::parse(template)?;
     let mut judged = verdict(objects, config, &template);
     let links = plan(&DesiredLinks::new(&judged.desired, config, underlay), seen);
-    // A VRF whose links cannot be made must not take its VNI from whoever has it: it is left with its policies.
+    // A VRF whose links cannot be made must not take its VNI from whoever has it: it is left with its policies. One that
+    // runs keeps what FRR has of it: its links may be back in a moment.
+    let applied = if links.problems.is_empty() { Config::default() } else { Config::parse(applied) };
+    let runs = |name: &VrfName, vni: Vni| {
+        let blocks = [format!("vrf {}", LinkRole::Vrf.name(name))].into();
+        applied.lines().contains(&Line { blocks, text: format!("vni {vni}") })
+    };
     for vrf in &mut judged.desired.vrfs {
-        if links.problems.iter().any(|problem| problem.vrf == vrf.name) {
+        let problem = links.problems.iter().any(|problem| problem.vrf == vrf.name);
+        if problem && vrf.overlay.as_ref().is_some_and(|overlay| !runs(&vrf.name, overlay.vni)) {
             vrf.overlay = None;
         }
     }

@@ -13,6 +13,9 @@ const SETTLE: Duration = Duration::from_millis(200);
 const GAP: Duration = Duration::from_secs(1);
 /// Over how long repairs are counted.
 const MINUTE: Duration = Duration::from_secs(60);
+/// A daemon that has come back is given its configuration by watchfrr (`vtysh -b`): looked at earlier, it would seem to
+/// have lost it. In the lab that took 5 s.
+const RECOVERY: Duration = Duration::from_secs(10);
 /// How long frr.service may be on the move before it is looked at all the same.
 const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -33,6 +36,8 @@ pub struct Drift {
     asked: Option<Instant>,
     /// Since when frr.service is on the move.
     moving: Option<Instant>,
+    /// When a daemon last came or went.
+    daemon: Option<Instant>,
     /// When the last run ended, and how long it is to be left behind.
     last: Option<(Instant, Duration)>,
     failures: u32,
@@ -48,6 +53,7 @@ impl Drift {
             limit: usize::try_from(repairs_per_minute).unwrap_or(usize::MAX).max(1),
             asked: None,
             moving: None,
+            daemon: None,
             last: None,
             failures: 0,
             repairs: VecDeque::new(),
@@ -58,6 +64,11 @@ impl Drift {
     /// A sign of drift.
     pub fn request(&mut self, now: Instant) {
         self.asked.get_or_insert(now);
+    }
+
+    /// A daemon came or went.
+    pub fn daemon_moved(&mut self, now: Instant) {
+        self.daemon = Some(now);
     }
 
     /// frr.service is on the move.
@@ -83,7 +94,8 @@ impl Drift {
         let settled = self.asked? + SETTLE;
         let moved = self.moving.map(|since| since + PATIENCE);
         let rested = self.last.map(|(end, wait)| end + wait);
-        [moved, rested, self.next_repair()].into_iter().flatten().chain([settled]).max()
+        let recovered = self.daemon.map(|moved| moved + RECOVERY);
+        [moved, recovered, rested, self.next_repair()].into_iter().flatten().chain([settled]).max()
     }
 
     /// When there may be a repair again; `None` where there may be one at any time.

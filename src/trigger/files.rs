@@ -58,8 +58,11 @@ impl Watched {
         match self {
             Self::File(file) => file.file_name() == Some(name) || name == "..data",
             Self::Folder(_) => name == "..data" || !name.as_encoded_bytes().starts_with(b"."),
-            // A reload makes other files there.
-            Self::Daemons(_) => path.extension().is_some_and(|kind| kind == "vty" || kind == "pid"),
+            // A reload makes other files there, and starts watchfrr anew, which has no configuration.
+            Self::Daemons(_) => {
+                let kind = path.extension().unwrap_or_default();
+                (kind == "vty" || kind == "pid") && path.file_stem() != Some("watchfrr".as_ref())
+            }
         }
     }
 }
@@ -247,6 +250,7 @@ mod tests {
         let (pid, vty, other) = (path("bgpd.pid"), path("bgpd.vty"), path("reload-ABC.txt"));
         fs::write(&other, "x").unwrap();
         fs::remove_file(&other).unwrap();
+        fs::write(path("watchfrr.pid"), "1").unwrap();
         assert!(!rig.triggered(200).await, "of a reload");
         for round in 0..2 {
             let socket = std::os::unix::net::UnixListener::bind(&vty).unwrap();

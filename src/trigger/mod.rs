@@ -39,7 +39,7 @@ pub enum Trigger {
     Service,
     /// frr.service runs anew. That is never our doing.
     ServiceStarted,
-    /// A daemon of FRR came or went.
+    /// A daemon of FRR, other than watchfrr, came or went.
     Daemons,
     /// frr.conf.
     FrrConf,

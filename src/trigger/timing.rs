@@ -52,7 +52,11 @@ impl Timing {
                 self.drift.forgive();
                 self.look(now);
             }
-            Trigger::Links | Trigger::Daemons | Trigger::FrrConf | Trigger::Vtysh | Trigger::Clock => self.look(now),
+            Trigger::Daemons => {
+                self.drift.daemon_moved(now);
+                self.look(now);
+            }
+            Trigger::Links | Trigger::FrrConf | Trigger::Vtysh | Trigger::Clock => self.look(now),
         }
     }
 
@@ -227,7 +231,7 @@ mod tests {
     #[test]
     fn an_inspection_that_failed_is_tried_again_without_being_asked() {
         let (mut timing, mut now) = settled();
-        timing.ask(Trigger::Daemons, now);
+        timing.ask(Trigger::Links, now);
         now = timing.runs(Due::Drift, now + millis(200), RunResult::Failed, Effect::None);
         now = timing.runs(Due::Drift, now + seconds(5), RunResult::Failed, Effect::None);
         now = timing.runs(Due::Drift, now + seconds(10), RunResult::Failed, Effect::None);
@@ -258,6 +262,16 @@ mod tests {
         timing.ask(Trigger::ServiceMoves, now + millis(9100));
         timing.ask(Trigger::ServiceStarted, now + seconds(15));
         timing.runs(Due::Drift, now + millis(15_200), RunResult::Good, Effect::None);
+        assert_eq!(timing.deadline(), None);
+    }
+
+    #[test]
+    fn a_daemon_that_came_back_is_left_alone_until_it_has_its_configuration() {
+        let (mut timing, now) = settled();
+        timing.ask(Trigger::Daemons, now);
+        timing.ask(Trigger::Daemons, now + seconds(2));
+        timing.ask(Trigger::Vtysh, now + seconds(6));
+        timing.runs(Due::Drift, now + seconds(12), RunResult::Good, Effect::None);
         assert_eq!(timing.deadline(), None);
     }
 

@@ -51,6 +51,11 @@ impl Node {
         assert_eq!(state(), before);
     }
 
+    /// What FRR said last.
+    pub fn frr_log(&self) -> String {
+        self.ok("journalctl -u frr -o cat --no-pager -n 60")
+    }
+
     /// What the agent said.
     pub fn agent_log(&self) -> String {
         self.ok("journalctl -u network-operator -o cat --no-pager")
@@ -61,7 +66,7 @@ impl Node {
         self.wait(&format!("the agent says {text:?}"), limit, |node| {
             let log = node.agent_log();
             let count = log.lines().filter(|line| line.contains(text)).count();
-            if count > before { Ok(count) } else { Err(format!("{count} times in:\n{log}")) }
+            if count > before { Ok(count) } else { Err(format!("{count} times in:\n{log}\n{}", node.frr_log())) }
         })
     }
 
