@@ -15,4 +15,5 @@ mod lab;
 mod lab_itself;
 mod main_job;
 mod netlink;
+mod reboot;
 mod scale;
