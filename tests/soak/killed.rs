@@ -51,12 +51,24 @@ impl Random {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Add,
-    Change,
+    Prefix,
+    Mtu,
+    Vni,
     Remove,
 }
 
 impl Kind {
-    const ALL: [Self; 3] = [Self::Add, Self::Change, Self::Remove];
+    /// In an order in which each has something to do.
+    const ALL: [Self; 5] = [Self::Add, Self::Prefix, Self::Mtu, Self::Vni, Self::Remove];
+
+    /// An addition, a change, a removal, and so on.
+    fn of(round: usize, random: &mut Random) -> Self {
+        match round % 3 {
+            0 => Self::Add,
+            1 => Self::ALL[1 + random.below(3) as usize],
+            _ => Self::Remove,
+        }
+    }
 }
 
 struct Rig {
@@ -72,7 +84,7 @@ struct Rig {
     /// What is wanted now.
     vrfs: Vrfs,
     /// How long an undisturbed run of each kind takes.
-    durations: [Duration; 3],
+    durations: [Duration; Kind::ALL.len()],
     longest: Duration,
 }
 
@@ -122,17 +134,15 @@ impl Rig {
                 let both = [("ant", Vrf::new(200, families)), ("bee", Vrf::new(201, families))];
                 self.vrfs = both.into_iter().take(1 + self.random.below(2) as usize).collect();
             }
-            Kind::Change => {
-                let which = self.random.below(3);
-                let vrf = self.vrfs.values_mut().next().expect("a change follows an addition");
-                match which {
-                    0 => vrf.more_prefixes += 1,
-                    1 => vrf.mtu = 1500,
-                    _ => vrf.vni += 100,
-                }
-            }
+            Kind::Prefix => self.first().more_prefixes += 1,
+            Kind::Mtu => self.first().mtu = 1500,
+            Kind::Vni => self.first().vni += 100,
             Kind::Remove => self.vrfs.clear(),
         }
+    }
+
+    fn first(&mut self) -> &mut Vrf {
+        self.vrfs.values_mut().next().expect("a change follows an addition")
     }
 
     /// Shell text that writes what is wanted. The operator file first: without objects it changes nothing.
@@ -200,9 +210,11 @@ fn killed(image: Image) {
     println!("SOAK_SEED={} repeats the moments of FRR {}", rig.random.0, image.frr());
     rig.measure();
     let durations = rig.durations.map(|duration| format!("{:.1}s", duration.as_secs_f32())).join(", ");
-    let mut kinds = Kind::ALL.into_iter().cycle();
+    let mut round = 0;
     while progress.goes_on() {
-        rig.round(kinds.next().unwrap(), &mut progress);
+        let kind = Kind::of(round, &mut rig.random);
+        rig.round(kind, &mut progress);
+        round += 1;
     }
     // The way back to a node without VRFs, undisturbed.
     if !rig.vrfs.is_empty() {
@@ -219,7 +231,7 @@ fn killed(image: Image) {
         println!("[killed FRR {}] the agent said: {error}", image.frr());
     }
     progress.sum_up(&format!(
-        "moments of runs that take {durations} (add, change, remove) undisturbed; after each, frr.conf was sound and FRR ran; longest way back {:.1}s; bgpd and zebra have kept their process numbers; nothing is left behind; {} errors on the way",
+        "moments of runs that take {durations} (add, prefix, MTU, VNI, remove) undisturbed; after each, frr.conf was sound and FRR ran; longest way back {:.1}s; bgpd and zebra have kept their process numbers; nothing is left behind; {} errors on the way",
         rig.longest.as_secs_f32(),
         rig.log.errors.len()
     ));

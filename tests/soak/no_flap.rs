@@ -101,6 +101,7 @@ fn no_flap(image: Image) {
     rig.run("the operator file", "nothing to do", 0, &Vrfs::new(), |node| {
         node.set_operator_file(&[other(0), other(1)].into());
     });
+    rig.runs = Mean::default();
     while progress.goes_on() {
         let round = progress.done();
         let (name, mut vrf) = other(round);
