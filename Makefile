@@ -2,7 +2,7 @@
 
 CARGO ?= $(shell command -v cargo || echo $(HOME)/.cargo/bin/cargo)
 
-.PHONY: demo test unit setup ci
+.PHONY: demo test soak unit setup ci
 
 ## demo: boot a node with a real kernel, systemd and FRR, run the agent on a folder of manifests, show the result
 demo: setup-node
@@ -11,6 +11,11 @@ demo: setup-node
 ## test: install what the tests need, and run all of them
 test: setup
 	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-3} $(CARGO) test --locked
+
+## soak: the long tests: hundreds of change sets and kills on both FRR versions, most of an hour (SOAK_SCALE=10: a tenth);
+##       the lines that begin with SOAK sum them up
+soak: setup
+	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-2} $(CARGO) test --locked --test soak -- --nocapture
 
 ## unit: the tests that need neither root nor the lab
 unit:

@@ -15,6 +15,7 @@ mod attributes;
 mod bridge;
 mod claims;
 mod fabric;
+mod foreign;
 mod node;
 mod program;
 
@@ -24,7 +25,8 @@ pub use attributes::{Expected, assert_attributes};
 pub use bridge::Bridge;
 pub use claims::Claim;
 pub use fabric::{Fabric, LAB_MANIFESTS, MANIFESTS, Spelling, lab_file};
-pub use node::{Image, Node, Output};
+pub use foreign::{Foreign, foreign};
+pub use node::{Down, Image, Node, Output};
 pub use program::under_uml;
 
 use std::path::PathBuf;

@@ -62,19 +62,39 @@ pub struct Builder {
     files: Vec<(String, Vec<u8>)>,
     boot: String,
     nics: Vec<(String, String)>,
+    /// systemd derives the MAC of vec0 from it, so that it stays over a reboot.
+    machine_id: String,
+}
+
+/// How a node goes down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Down {
+    /// systemd stops its services.
+    Clean,
+    /// What the kernel has not written yet is lost.
+    PowerLoss,
 }
 
 /// A running node; it ends with this value.
 pub struct Node {
-    name: String,
+    builder: Builder,
+    machine: Machine,
+    /// Goes after the machine that runs on it.
     folder: tempfile::TempDir,
-    child: Child,
-    line: Mutex<File>,
-    waiting: Arc<Mutex<HashMap<u64, Sender<i32>>>>,
     next: AtomicU64,
 }
 
+/// From power on to power off.
+struct Machine {
+    child: Child,
+    line: Mutex<File>,
+    waiting: Waiting,
+}
+
+type Waiting = Arc<Mutex<HashMap<u64, Sender<i32>>>>;
+
 const BOOT_LIMIT: Duration = Duration::from_secs(180);
+const DOWN_LIMIT: Duration = Duration::from_secs(120);
 const COMMAND_LIMIT: Duration = Duration::from_secs(180);
 
 impl Builder {
@@ -121,19 +141,26 @@ impl Builder {
         if !self.boot.is_empty() {
             fs::write(share.join("boot.sh"), &self.boot).unwrap();
         }
+        let machine = self.power_on(folder.path());
+        Node { builder: self, machine, folder, next: AtomicU64::new(0) }
+    }
+
+    /// Starts the machine on what is in the folder, and waits until commands are taken.
+    fn power_on(&self, folder: &Path) -> Machine {
         let (to_node, from_us) = pipe();
         let (from_node, to_us) = pipe();
-        let child = super::spawn(self.command(folder.path(), &share, &to_node, &to_us)).expect("start linux.uml");
+        let command = self.command(folder, &folder.join("share"), &to_node, &to_us);
+        let child = super::spawn(command).expect("start linux.uml");
         drop((to_node, to_us));
-        let waiting: Arc<Mutex<HashMap<u64, Sender<i32>>>> = Arc::default();
+        let waiting = Waiting::default();
         let (ready, is_ready) = channel();
         let table = waiting.clone();
         std::thread::spawn(move || listen(from_node, &table, &ready));
-        let node = Node { name: self.name, folder, child, line: Mutex::new(from_us), waiting, next: AtomicU64::new(0) };
+        let machine = Machine { child, line: Mutex::new(from_us), waiting };
         if is_ready.recv_timeout(BOOT_LIMIT).is_err() {
-            panic!("node {} did not boot:\n{}", node.name, node.console());
+            panic!("node {} did not boot:\n{}", self.name, console(folder));
         }
-        node
+        machine
     }
 
     fn command(&self, folder: &Path, share: &Path, input: &File, output: &File) -> Command {
@@ -148,13 +175,12 @@ impl Builder {
             }
             None => Command::new("linux.uml"),
         };
-        let id: String = unique("").bytes().chain(self.name.bytes()).map(|byte| format!("{byte:02x}")).collect();
         command
             .arg(format!("mem={}M", self.memory_mb))
             .arg(format!("ubd0={},{}", folder.join("cow").display(), self.image.path().display()))
             .args(["root=/dev/ubda", "rw", "quiet", "con=null", "con0=null,fd:1", "systemd.show_status=0"])
             .arg(format!("con1=fd:{input},fd:{output}"))
-            .arg(format!("systemd.machine_id={:0<32.32}", format!("{id}0123456789abcdef0123456789abcdef")))
+            .arg(format!("systemd.machine_id={}", self.machine_id))
             .arg(format!("lab.hostname={}", self.name))
             .arg(format!("lab.share={}", share.display()))
             .arg(format!("lab.bin={}", binaries.display()))
@@ -162,7 +188,7 @@ impl Builder {
         for (index, (_, tap)) in self.nics.iter().enumerate() {
             command.arg(format!("vec{index}:transport=tap,ifname={tap},depth=64,gro=1"));
         }
-        let console = File::create(folder.join("console")).unwrap();
+        let console = File::options().create(true).append(true).open(folder.join("console")).unwrap();
         command.env("TMPDIR", folder).stdin(Stdio::null()).stdout(console.try_clone().unwrap()).stderr(console);
         command.process_group(0);
         let parent = nix::unistd::getpid();
@@ -181,6 +207,10 @@ impl Builder {
         }
         command
     }
+}
+
+fn console(folder: &Path) -> String {
+    fs::read(folder.join("console")).map(|text| String::from_utf8_lossy(&text).into_owned()).unwrap_or_default()
 }
 
 fn pipe() -> (File, File) {
@@ -209,19 +239,20 @@ fn listen(from_node: File, waiting: &Mutex<HashMap<u64, Sender<i32>>>, ready: &S
 impl Node {
     /// Begins a node of a name and image.
     pub fn builder(name: &str, image: Image) -> Builder {
-        Builder { name: name.into(), image, memory_mb: 512, files: vec![], boot: String::new(), nics: vec![] }
+        let id: String = unique("").bytes().chain(name.bytes()).map(|byte| format!("{byte:02x}")).collect();
+        let machine_id = format!("{:0<32.32}", format!("{id}0123456789abcdef0123456789abcdef"));
+        let (files, nics) = (vec![], vec![]);
+        Builder { name: name.into(), image, memory_mb: 512, files, boot: String::new(), nics, machine_id }
     }
 
     /// Its name.
     pub fn name(&self) -> &str {
-        &self.name
+        &self.builder.name
     }
 
     /// What it printed while booting and since.
     pub fn console(&self) -> String {
-        fs::read(self.folder.path().join("console"))
-            .map(|text| String::from_utf8_lossy(&text).into_owned())
-            .unwrap_or_default()
+        console(self.folder.path())
     }
 
     /// Begins a command and gives what its end is told on.
@@ -229,8 +260,8 @@ impl Node {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         fs::write(self.share(&format!("cmd.{id}")), command).unwrap();
         let (sender, receiver) = channel();
-        self.waiting.lock().unwrap().insert(id, sender);
-        self.line.lock().unwrap().write_all(format!("{id}\n").as_bytes()).expect("the node listens");
+        self.machine.waiting.lock().unwrap().insert(id, sender);
+        self.machine.line.lock().unwrap().write_all(format!("{id}\n").as_bytes()).expect("the node listens");
         (id, receiver)
     }
 
@@ -238,7 +269,7 @@ impl Node {
     pub fn run(&self, command: &str) -> Output {
         let (id, end) = self.start(command);
         let Ok(status) = end.recv_timeout(COMMAND_LIMIT) else {
-            panic!("node {}: no answer to `{command}`; console:\n{}", self.name, self.console());
+            panic!("node {}: no answer to `{command}`; console:\n{}", self.name(), self.console());
         };
         let read = |name: &str| {
             let path = self.share(&format!("{name}.{id}"));
@@ -254,7 +285,7 @@ impl Node {
     pub fn ok(&self, command: &str) -> String {
         let output = self.run(command);
         let Output { status, stdout, stderr } = &output;
-        assert!(*status == 0, "node {}: `{command}` ended with {status}:\n{stdout}\n{stderr}", self.name);
+        assert!(*status == 0, "node {}: `{command}` ended with {status}:\n{stdout}\n{stderr}", self.name());
         output.stdout
     }
 
@@ -289,22 +320,47 @@ impl Node {
             match ask(self) {
                 Ok(answer) => return answer,
                 Err(seen) if begin.elapsed() > limit => {
-                    panic!("node {}: {what}: not within {limit:?}; last seen: {seen}", self.name)
+                    panic!("node {}: {what}: not within {limit:?}; last seen: {seen}", self.name())
                 }
                 Err(_) => std::thread::sleep(Duration::from_millis(200)),
             }
         }
     }
 
-    fn share(&self, name: &str) -> PathBuf {
+    /// Where the node's `/lab/NAME` is here. What one writes, the other reads, at no cost to the node.
+    pub fn share(&self, name: &str) -> PathBuf {
         self.folder.path().join("share").join(name)
+    }
+
+    /// Goes down, and boots the same disk again. The boot script runs again; the files are those that the disk has.
+    pub fn reboot(&mut self, down: Down) {
+        if down == Down::Clean {
+            self.start("systemctl poweroff");
+            let begin = Instant::now();
+            while self.machine.child.try_wait().expect("a child").is_none() {
+                assert!(begin.elapsed() < DOWN_LIMIT, "node {} does not go down:\n{}", self.name(), self.console());
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        }
+        self.machine.power_off();
+        let _ = fs::remove_dir_all(self.share("files"));
+        self.machine = self.builder.power_on(self.folder.path());
     }
 }
 
-impl Drop for Node {
+impl Machine {
+    fn power_off(&mut self) {
+        // The number of a process that is gone may be somebody else's.
+        if self.child.try_wait().is_ok_and(|status| status.is_none()) {
+            let group = nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).unwrap());
+            let _ = nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL);
+            let _ = self.child.wait();
+        }
+    }
+}
+
+impl Drop for Machine {
     fn drop(&mut self) {
-        let group = nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).unwrap());
-        let _ = nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL);
-        let _ = self.child.wait();
+        self.power_off();
     }
 }

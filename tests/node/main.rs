@@ -16,6 +16,7 @@ mod lab;
 mod lab_itself;
 mod main_job;
 mod netlink;
+mod reboot;
 mod scale;
 mod state;
 mod trust;

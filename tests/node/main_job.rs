@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::lab::{Expected, FROM_MANIFESTS, Fabric, Image, MANIFESTS, Node, Spelling, lab_file};
+use crate::lab::{Expected, FROM_MANIFESTS, Fabric, Image, MANIFESTS, Node, Spelling, foreign, lab_file};
 
 const LIMIT: Duration = Duration::from_secs(180);
 
@@ -24,26 +24,6 @@ fn trixie_with_a_plain_template() {
 #[test]
 fn trixie_with_a_template_that_says_vrf_default() {
     main_job(Image::Trixie, Spelling::VrfDefault);
-}
-
-/// What belongs to others, as it must stay.
-#[derive(Debug, PartialEq)]
-struct Foreign {
-    links: String,
-    running: String,
-}
-
-fn foreign(node: &Node) -> Foreign {
-    let links =
-        ["vr-mine", "br.others", "dum.underlay", "vec0"].map(|name| node.ok(&format!("ip -d -j link show dev {name}")));
-    // FRR prints the host's name once a reload has been; nobody configured it.
-    let running = node
-        .vtysh("show running-config")
-        .lines()
-        .filter(|line| !line.starts_with("hostname"))
-        .collect::<Vec<_>>()
-        .join("\n");
-    Foreign { links: links.concat(), running }
 }
 
 fn main_job(image: Image, spelling: Spelling) {

@@ -1,0 +1,238 @@
+//! The agent is killed at any moment of its work: FRR keeps a configuration it can start with, and the next start ends it.
+
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use crate::lab::{Bridge, Foreign, Image, Node, Spelling, foreign};
+use crate::objects::{Families, Vrf, Vrfs, manifests, operator_file};
+use crate::progress::{Progress, scaled};
+use crate::rig::{AgentLog, LIMIT, OBJECTS, OnError, START, links_of, replace};
+
+const KILLS: usize = 100;
+const OPERATOR_FILE: &str = "/opt/network-operator/config.yaml";
+
+#[test]
+fn frr_8_converges_after_100_kills_at_any_moment() {
+    killed(Image::Bookworm);
+}
+
+#[test]
+fn frr_10_converges_after_100_kills_at_any_moment() {
+    killed(Image::Trixie);
+}
+
+/// SplitMix64: which moments are taken must be repeatable, and no more.
+struct Random(u64);
+
+impl Random {
+    /// From SOAK_SEED, or from the clock.
+    fn seeded() -> Self {
+        let clock = || u64::from(std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().subsec_nanos());
+        Self(std::env::var("SOAK_SEED").map_or_else(|_| clock(), |text| text.parse().expect("SOAK_SEED is a number")))
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit
+    }
+
+    fn part_of(&mut self, duration: Duration) -> Duration {
+        duration.mul_f64(self.below(10_000) as f64 / 10_000.0)
+    }
+}
+
+/// What a run that is killed is at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Add,
+    Prefix,
+    Mtu,
+    Vni,
+    Remove,
+}
+
+impl Kind {
+    /// In an order in which each has something to do.
+    const ALL: [Self; 5] = [Self::Add, Self::Prefix, Self::Mtu, Self::Vni, Self::Remove];
+
+    /// An addition, a change, a removal, and so on.
+    fn of(round: usize, random: &mut Random) -> Self {
+        match round % 3 {
+            0 => Self::Add,
+            1 => Self::ALL[1 + random.below(3) as usize],
+            _ => Self::Remove,
+        }
+    }
+}
+
+struct Rig {
+    node: Node,
+    /// Removed behind the node.
+    _bridge: Bridge,
+    log: AgentLog,
+    random: Random,
+    before: Foreign,
+    daemons: String,
+    /// What is in FRR's folder while nothing is under way.
+    folder: String,
+    /// What is wanted now.
+    vrfs: Vrfs,
+    /// How long an undisturbed run of each kind takes.
+    durations: [Duration; Kind::ALL.len()],
+    longest: Duration,
+}
+
+/// What this asks must be so when nothing is under way: no file beside FRR's, and none half-written anywhere.
+const FOLDER: &str = "ls -A /etc/frr; find /etc /opt /var/lib -name '.network-operator-*'";
+const PLAN: &str = "/labbin/network-operator plan --node-name node-1 -f /etc/network-operator/manifests";
+const KILL: &str = "agent=$(cat /run/soak.pid); kill -9 $agent; while kill -0 $agent 2>/dev/null; do sleep 0.05; done";
+/// FRR runs, and would start again with what there is.
+const SOUND: &str = "vtysh -C -f /etc/frr/frr.conf && state=$(systemctl show -p ActiveState --value frr); case $state in active|reloading) ;; *) echo $state; exit 1;; esac";
+
+impl Rig {
+    fn boot(image: Image) -> Self {
+        let bridge = Bridge::new();
+        let node = Node::of_the_lab(&bridge, image, Spelling::Plain);
+        let before = foreign(&node);
+        node.set_objects(&Vrfs::new());
+        node.set_operator_file(&Vrfs::from([
+            ("ant", Vrf::new(200, Families::V4)),
+            ("bee", Vrf::new(201, Families::V4)),
+        ]));
+        let mut log = AgentLog::of(&node, OnError::Note);
+        node.ok(START);
+        log.wait(&[" applied "], LIMIT);
+        log.wait(&["nothing to do"], LIMIT);
+        let (daemons, folder) = (node.look().daemons, node.ok(FOLDER));
+        let (random, vrfs, durations, longest) = (Random::seeded(), Vrfs::new(), Default::default(), Duration::ZERO);
+        Self { node, _bridge: bridge, log, random, before, daemons, folder, vrfs, durations, longest }
+    }
+
+    /// How long a run of each kind takes when nobody disturbs it.
+    fn measure(&mut self) {
+        for kind in Kind::ALL {
+            self.choose(kind);
+            self.log.skip();
+            let begin = Instant::now();
+            self.node.ok(&self.objects());
+            self.log.wait(&[" applied "], LIMIT);
+            self.durations[kind as usize] = begin.elapsed();
+        }
+    }
+
+    /// Other objects than there are, for a run of that kind.
+    fn choose(&mut self, kind: Kind) {
+        let families = if self.random.below(2) == 0 { Families::V4 } else { Families::Both };
+        match kind {
+            Kind::Add => {
+                let both = [("ant", Vrf::new(200, families)), ("bee", Vrf::new(201, families))];
+                self.vrfs = both.into_iter().take(1 + self.random.below(2) as usize).collect();
+            }
+            Kind::Prefix => self.first().more_prefixes += 1,
+            Kind::Mtu => self.first().mtu = 1500,
+            Kind::Vni => self.first().vni += 100,
+            Kind::Remove => self.vrfs.clear(),
+        }
+    }
+
+    fn first(&mut self) -> &mut Vrf {
+        self.vrfs.values_mut().next().expect("a change follows an addition")
+    }
+
+    /// Shell text that writes what is wanted. The operator file first: without objects it changes nothing.
+    fn objects(&self) -> String {
+        let mut known = self.vrfs.clone();
+        for (name, vni) in [("ant", 200), ("bee", 201)] {
+            known.entry(name).or_insert(Vrf::new(vni, Families::V4));
+        }
+        let (operator_file, objects) = (operator_file(&known), manifests(&self.vrfs));
+        format!("{}\n{}", replace(OPERATOR_FILE, &operator_file), replace(OBJECTS, &objects))
+    }
+
+    /// The agent works on a change of that kind, and is killed; then on what was left, and may be killed once more, as
+    /// long as there are kills to do; in the end it converges.
+    fn round(&mut self, kind: Kind, progress: &mut Progress) {
+        self.choose(kind);
+        let mut told = format!("{kind:?} to {:?}", self.vrfs.keys());
+        let mut begin_work = self.objects();
+        loop {
+            let moment = self.random.part_of(self.durations[kind as usize]);
+            let _ = write!(told, ", killed after {:.2}s", moment.as_secs_f32());
+            let script = format!("{begin_work}\nsleep {:.3}\n{KILL}\n{SOUND}", moment.as_secs_f32());
+            let seen = self.node.run(&script);
+            let words =
+                || format!("{told}: {}{}\n{}\n{}", seen.stdout, seen.stderr, self.node.evidence(), self.log.tail());
+            assert!(seen.status == 0, "{}", words());
+            progress.step(|| format!("longest way back {:.1}s", self.longest.as_secs_f32()));
+            begin_work = START.to_owned();
+            if !progress.goes_on() || self.random.below(2) == 0 {
+                break;
+            }
+        }
+        self.log.skip();
+        self.converges(&told);
+    }
+
+    fn converges(&mut self, told: &str) {
+        let begin = Instant::now();
+        self.node.ok(START);
+        self.log.wait(&[" applied ", "nothing to do"], LIMIT);
+        self.longest = self.longest.max(begin.elapsed());
+        let node = &self.node;
+        let words = || format!("after {told}; {}\nthe agent's log ends with\n{}", node.evidence(), self.log.tail());
+        assert_eq!(node.ok(PLAN), "links: nothing to do\nfrr.conf: nothing to do\n", "{}", words());
+        let look = node.look();
+        assert_eq!(look.links, links_of(self.vrfs.keys().copied()), "{}", words());
+        assert_eq!(look.daemons, self.daemons, "bgpd and zebra, {}", words());
+        let vnis = node.json("vtysh -c 'show vrf vni json'");
+        let mut seen: Vec<String> = vnis["vrfs"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|vrf| format!("{} {} {}", vrf["vrf"].as_str().unwrap(), vrf["vni"], vrf["state"].as_str().unwrap()))
+            .collect();
+        seen.sort();
+        let want: Vec<String> = self.vrfs.iter().map(|(name, vrf)| format!("vr.{name} {} Up", vrf.vni)).collect();
+        assert_eq!(seen, want, "{}", words());
+        assert_eq!(node.ok(FOLDER), self.folder, "files, {}", words());
+    }
+}
+
+fn killed(image: Image) {
+    let mut rig = Rig::boot(image);
+    let mut progress = Progress::new("killed", image, "kills", scaled(KILLS));
+    println!("SOAK_SEED={} repeats the moments of FRR {}", rig.random.0, image.frr());
+    rig.measure();
+    let durations = rig.durations.map(|duration| format!("{:.1}s", duration.as_secs_f32())).join(", ");
+    let mut round = 0;
+    while progress.goes_on() {
+        let kind = Kind::of(round, &mut rig.random);
+        rig.round(kind, &mut progress);
+        round += 1;
+    }
+    // The way back to a node without VRFs, undisturbed.
+    if !rig.vrfs.is_empty() {
+        rig.choose(Kind::Remove);
+        rig.log.skip();
+        rig.node.ok(&rig.objects());
+        rig.log.wait(&[" applied "], LIMIT);
+    }
+    rig.node.ok("kill $(cat /run/soak.pid)");
+    assert_eq!(rig.node.look().links, Vec::<String>::new());
+    assert_eq!(rig.node.ok(FOLDER), rig.folder);
+    assert_eq!(foreign(&rig.node), rig.before);
+    for error in &rig.log.errors {
+        println!("[killed FRR {}] the agent said: {error}", image.frr());
+    }
+    progress.sum_up(&format!(
+        "moments of runs that take {durations} (add, prefix, MTU, VNI, remove) undisturbed; after each, frr.conf was sound and FRR ran; longest way back {:.1}s; bgpd and zebra have kept their process numbers; nothing is left behind; {} errors on the way",
+        rig.longest.as_secs_f32(),
+        rig.log.errors.len()
+    ));
+}
