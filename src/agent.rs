@@ -22,10 +22,10 @@ use crate::input::Origin;
 use crate::link::netlink::Netlink;
 use crate::reconcile::{Inputs, Limits, Outcome, Pipeline, Ports, Reporter, RunError};
 use crate::state::Store;
-use crate::trigger::Trigger;
 use crate::trigger::debounce::RunResult;
 use crate::trigger::drift::Effect;
 use crate::trigger::timing::{Due, Timing};
+use crate::trigger::{Trigger, with_causes};
 use host::{HostConfig, HostPipeline};
 use inputs::NodeInputs;
 
@@ -234,6 +234,8 @@ impl Agent {
         self.behind = ended.as_ref().is_err_and(RunError::kept_what_was);
         if !self.behind {
             self.last = Some(run);
+        } else if self.last.is_none() {
+            self.begin_with_accepted(causes).await;
         }
         ended?;
         self.inputs.accept(&read, self.pipeline.tolerated())?;
@@ -244,6 +246,22 @@ impl Agent {
             _ if whole => RunResult::Good,
             _ => RunResult::Incomplete,
         })
+    }
+
+    /// After a start with inputs that cannot be applied, the node is brought to where an agent before had brought it: after a
+    /// reboot its links are gone.
+    async fn begin_with_accepted(&mut self, causes: &str) {
+        let Some(inputs) = self.inputs.accepted() else { return };
+        let (run, ended) = self.carry_out(LastRun { inputs, vrfs: None, whole: false }, causes, Due::Change).await;
+        match ended {
+            Ok(_) => {
+                tracing::warn!(
+                    "the inputs cannot be applied: until they can, those that were accepted last are in force"
+                );
+                self.last = Some(run);
+            }
+            Err(error) => tracing::error!(error = %with_causes(&error), "nor can those that were accepted last"),
+        }
     }
 
     /// Puts the node back to where the last run brought it.

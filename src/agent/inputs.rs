@@ -1,17 +1,18 @@
 //! The inputs of a run, as they are or as they were when they were last good, and what of them is remembered.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use crate::config::OperatorConfig;
 use crate::frr::files::FrrFiles;
 use crate::input::{ObjectSource, OperatorFile, Origin, TemplateFile};
 use crate::model::IfName;
 use crate::reconcile::Inputs;
-use crate::state::{State, StateError, Store};
-use crate::trigger::with_causes;
+use crate::state::{Accepted, State, StateError, Store};
+use crate::trigger::{Objects, with_causes};
 
 /// All inputs of this node.
 pub(super) struct NodeInputs {
@@ -66,6 +67,15 @@ impl NodeInputs {
     /// Lines of frr.conf that FRR need not show, as was found out before.
     pub(super) fn tolerated(&self) -> &BTreeSet<String> {
         &self.state.facts.tolerated
+    }
+
+    /// The inputs of the last run that got to its end, also of an agent before.
+    pub(super) fn accepted(&self) -> Option<Inputs> {
+        let Accepted { objects, operator_file, template, since: _ } = self.state.accepted.as_ref()?;
+        let config = OperatorConfig::parse(operator_file, Path::new("state.json")).ok()?;
+        let objects = Objects { objects: objects.clone(), unreadable: Vec::new() };
+        let (config, template, hostname) = (Arc::new(config), template.clone(), self.node_name.clone());
+        Some(Inputs { objects, config, template, hostname })
     }
 
     /// Nobody has told of objects for so long that the last accepted ones are to be applied.

@@ -15,6 +15,8 @@ use crate::frr::config::{Config, Line};
 
 /// How long a daemon may take to show what it has taken: mgmtd applies it behind its answer.
 const SHOWN: Duration = Duration::from_secs(1);
+/// How long what a daemon shows must stay the same after it has come back.
+const SETTLED: Duration = Duration::from_secs(3);
 /// Lines that must go before others can come are few; one round gives, the next takes, and both once more.
 const ROUNDS: usize = 3;
 
@@ -106,11 +108,27 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
     /// FRR's running configuration; `None` where frr.service does not run. Daemons that are about to come back are waited for.
     async fn seen(&self) -> Result<Option<Config>, RunError> {
         let end = Instant::now() + self.limits.answers;
+        let mut settling: Option<(Config, Instant)> = None;
+        let mut waited = false;
         loop {
             let error = match self.ports.daemons.running().await {
-                Ok(config) => return Ok(Some(config)),
+                Ok(config) if !waited => return Ok(Some(config)),
+                // One that has just come back is given its configuration by FRR's own scripts.
+                Ok(config) => {
+                    match &settling {
+                        Some((seen, since)) if *seen == config => {
+                            if since.elapsed() >= SETTLED || Instant::now() >= end {
+                                return Ok(Some(config));
+                            }
+                        }
+                        _ => settling = Some((config, Instant::now())),
+                    }
+                    tokio::time::sleep(ASK_AGAIN).await;
+                    continue;
+                }
                 Err(error) => error,
             };
+            (waited, settling) = (true, None);
             if !self.ports.service.running().await.map_err(step("ask for frr.service"))? {
                 return Ok(None);
             }

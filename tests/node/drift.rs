@@ -200,7 +200,6 @@ fn daemons_that_come_back_are_looked_at(image: Image) {
             if log.lines().skip(asked).any(because) { Ok(()) } else { Err(log) }
         });
         rig.quiet();
-        assert_eq!(node.says(" repaired "), 0, "`{}`: {}", drift.done, node.agent_log());
     }
 }
 

@@ -6,10 +6,10 @@ use crate::lab::{ApiServer, Bridge, Image, LAB_MANIFESTS, Node, Spelling, lab_fi
 
 const LIMIT: Duration = Duration::from_secs(180);
 const WINDOW: Duration = Duration::from_secs(15);
-const KUBECONFIG: &str = "/etc/network-operator/kubeconfig";
+pub(crate) const KUBECONFIG: &str = "/etc/network-operator/kubeconfig";
 
 /// What the agent needs of the API server, and nothing else.
-const RIGHTS: &str = "
+pub(crate) const RIGHTS: &str = "
 apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRole
 metadata: {name: network-operator}

@@ -1,45 +1,66 @@
-//! A node that reboots: the agent, an enabled unit, brings back what the kernel has lost.
+//! A node that reboots while the API server is away: the way to it may lead through the very VRFs that are to come back.
 
 use std::time::Duration;
 
-use crate::lab::{Down, FROM_MANIFESTS, Fabric, Image, Spelling};
+use crate::kube_api::{KUBECONFIG, RIGHTS};
+use crate::lab::{ApiServer, Down, Fabric, Image, LAB_MANIFESTS, Spelling, lab_file};
 
 const LIMIT: Duration = Duration::from_secs(180);
 
 #[test]
-fn links_sessions_and_routes_return_after_a_reboot_of_bookworm() {
+fn links_sessions_and_routes_return_after_a_reboot_of_bookworm_without_the_api_server() {
     reboot(Image::Bookworm, Down::Clean);
 }
 
 #[test]
-fn links_sessions_and_routes_return_after_a_power_loss_of_trixie() {
+fn links_sessions_and_routes_return_after_a_power_loss_of_trixie_without_the_api_server() {
     reboot(Image::Trixie, Down::PowerLoss);
 }
 
-fn unit(args: &str) -> String {
-    format!(
-        "[Unit]\nDescription=network-operator\nAfter=frr.service\n\n[Service]\nType=exec\nEnvironment=NODE_NAME=node-1\n\
-         ExecStart=/labbin/network-operator run {args}\nRestart=on-failure\n\n[Install]\nWantedBy=multi-user.target\n"
-    )
-}
+const UNIT: &str = "[Unit]
+Description=network-operator
+After=frr.service
+
+[Service]
+Type=exec
+Environment=NODE_NAME=node-1 KUBECONFIG=/etc/network-operator/kubeconfig
+ExecStart=/labbin/network-operator run --debounce 1s --input-limit 5s
+Restart=on-failure
+
+[Install]
+WantedBy=multi-user.target
+";
 
 fn reboot(image: Image, down: Down) {
     let mut fabric = Fabric::boot(image, Spelling::Plain);
+    let mut server = ApiServer::start(&fabric.bridge);
+    server.kubectl(&["apply", "-f", "-"], RIGHTS);
+    server.kubectl(&["apply", "-f", "-"], &fabric.node.ok("/labbin/network-operator crds"));
+    server
+        .kubectl(&["wait", "--for=condition=Established", "crd/vrfrouteconfigurations.network.schiff.telekom.de"], "");
+    let all = LAB_MANIFESTS.map(|name| lab_file(&format!("manifests/{name}"))).join("---\n");
+    server.kubectl(&["apply", "-f", "-"], &all);
     let node = &fabric.node;
-    node.give_manifests();
-    node.write("/etc/systemd/system/network-operator.service", unit(FROM_MANIFESTS));
+    node.write(KUBECONFIG, server.kubeconfig("agent"));
+    node.write("/etc/systemd/system/network-operator.service", UNIT);
     node.ok("systemctl daemon-reload && systemctl enable --now network-operator");
     node.applied(0, LIMIT);
     fabric.assert_claims(LIMIT);
     let conf = fabric.node.read("/etc/frr/frr.conf");
+    server.stop();
     if down == Down::PowerLoss {
-        // The unit and the objects are the site's; they have been there for longer than the kernel keeps its writes back.
+        // The unit is the site's; it has been there for longer than the kernel keeps its writes back.
         fabric.node.ok("sync -f /etc/systemd/system/network-operator.service");
     }
     fabric.node.reboot(down);
-    let node = &fabric.node;
-    node.wait_for_frr();
-    assert_eq!(node.ok("systemctl is-enabled network-operator").trim(), "enabled");
+    fabric.node.wait_for_frr();
     fabric.assert_claims(LIMIT);
     assert_eq!(fabric.node.read("/etc/frr/frr.conf"), conf, "what was accepted before is what FRR has started with");
+    // When it is back, its word counts.
+    server.start_again();
+    server.kubectl(&["delete", "vrf", "--all"], "");
+    fabric.node.wait("no VRFs", LIMIT, |node| {
+        let links = node.ok("ip -o link | grep -E ': (vr|br|vx|vd|dv)\\.' || true");
+        if links.is_empty() { Ok(()) } else { Err(links) }
+    });
 }
