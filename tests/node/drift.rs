@@ -33,7 +33,7 @@ const LINKS: [Drift; 6] = [
         undone: "ip link show br.blue | grep -q 'master vr.blue'",
     },
     Drift {
-        done: "ip link set vx.blue down; ip link set vx.blue name stray; ip link del stray",
+        done: "printf 'link set vx.blue down\\nlink set vx.blue name stray\\nlink del stray\\n' | ip -batch -",
         causes: &["links"],
         undone: "ip link show vx.blue up | grep -q vx.blue",
     },
