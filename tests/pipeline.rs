@@ -188,6 +188,9 @@ impl DaemonPort for Host {
     async fn vnis(&self) -> Result<BTreeMap<String, VniState>, PortError> {
         Ok(self.0.lock().unwrap().vnis.clone())
     }
+    async fn addressed(&self, _: &[String]) -> Result<Vec<String>, PortError> {
+        Ok(Vec::new())
+    }
     async fn forget_vrfs(&self, vrfs: &[String]) -> Result<BTreeMap<String, String>, PortError> {
         let mut state = self.call("forget")?;
         if state.refusals == 0 {
@@ -241,7 +244,7 @@ fn adding() -> Prepared {
 }
 
 fn removing() -> Prepared {
-    let remove = ["vd.a", "vr.a"].map(|link| LinkOp::Delete { name: name(link) }).into();
+    let remove = ["vd.a", "vx.a", "vr.a"].map(|link| LinkOp::Delete { name: name(link) }).into();
     Prepared { links: LinkPlan { remove, ..LinkPlan::default() }, ..text(NEW) }
 }
 
@@ -271,9 +274,11 @@ async fn links_go_after_the_reload_and_stanzas_once_frr_lets_go() {
         state.running.push("vrf vr.a".into());
     });
     pipeline(&host).carry_out(&removing()).await.unwrap();
-    let links = ["links", "  delete vd.a", "  delete vr.a"];
     let calls = host.calls();
-    assert_eq!(calls[10..], [&links[..], &["forget"; 4]].concat(), "{calls:?}");
+    // Out of service before FRR loses their VNI and neighbors, gone once it has none of them.
+    let out = ["write", "links", "  down vd.a", "  delete vx.a", "take", "  log two", "reload", "running"];
+    let gone = ["links", "  delete vd.a", "  delete vr.a"];
+    assert_eq!(calls[5..], [&out[..], &gone, &["forget"; 4]].concat(), "{calls:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -309,7 +314,10 @@ async fn links_never_go_before_their_instance_even_where_the_text_is_there_alrea
     pipeline(&host).carry_out(&Prepared { text: OLD.into(), ..removing() }).await.unwrap();
     let calls = host.calls();
     let position = |name: &str| calls.iter().position(|call| call == name).unwrap();
-    assert!(position("reload") < position("links"), "{calls:?}");
+    assert!(
+        position("  delete vx.a") < position("reload") && position("reload") < position("  delete vr.a"),
+        "{calls:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -119,6 +119,10 @@ impl DaemonPort for Vty {
         Ok(vnis.map(|(name, vrf)| (name, VniState { vni: vrf.vni, up: vrf.state == "Up" })).collect())
     }
 
+    async fn addressed(&self, neighbors: &[String]) -> Result<Vec<String>, PortError> {
+        Ok(running::addressed(self, neighbors).await?)
+    }
+
     async fn forget_vrfs(&self, vrfs: &[String]) -> Result<BTreeMap<String, String>, PortError> {
         Ok(running::forget_vrfs(self, vrfs).await?)
     }

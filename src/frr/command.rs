@@ -37,8 +37,8 @@ pub(super) fn giving(lines: &[Line]) -> Vec<Command> {
 
 /// Commands that take lines out of FRR: the other way round.
 ///
-/// A block that goes is one command, but the unnumbered neighbors in it go first, each alone: `no router bgp … vrf …` leaves
-/// their router advertisements on, and zebra 10.3 dies of that (FRR #22881).
+/// Neighbors, VNIs, instances, route-maps, lists. A block that goes is one command, but the unnumbered neighbors in it go
+/// first, each alone: `no router bgp … vrf …` leaves their router advertisements on, and zebra 10.3 dies of that (FRR #22881).
 pub(super) fn taking(lines: &[Line]) -> Vec<Command> {
     let blocks: Vec<Arc<[String]>> = lines.iter().filter(|line| line.opens_block()).map(Line::inner).collect();
     let goes_with = |line: &Line| blocks.iter().any(|block| line.blocks.starts_with(block));
@@ -52,10 +52,19 @@ pub(super) fn taking(lines: &[Line]) -> Vec<Command> {
             commands.push(Command { blocks: unwanted.blocks.clone(), forms: negations(&unwanted.text), line });
         }
     }
-    let last = |line: &Line| if line.opens_block() { 1 } else { 0 };
-    commands.sort_by_key(|command| lines.get(command.line).map(|line| (std::cmp::Reverse(rank(line)), last(line))));
+    // bgpd keeps an instance while its VRF has a VNI ("Please unconfigure l3vni").
+    let turn = |line: &Line| match rank(line) {
+        OTHERS if line.opens_block() => 2,
+        OTHERS => 0,
+        VRFS => 1,
+        policy => 4 - policy,
+    };
+    commands.sort_by_key(|command| lines.get(command.line).map(turn));
     commands
 }
+
+const VRFS: u8 = 2;
+const OTHERS: u8 = 3;
 
 /// Lists, what matches by them, VRFs, and all else.
 fn rank(line: &Line) -> u8 {
@@ -64,8 +73,8 @@ fn rank(line: &Line) -> u8 {
     match outermost {
         text if text.starts_with("route-map ") => 1,
         text if line.blocks.is_empty() && lists.iter().any(|list| text.contains(list)) => 0,
-        text if text.starts_with("vrf ") => 2,
-        _ => 3,
+        text if text.starts_with("vrf ") => VRFS,
+        _ => OTHERS,
     }
 }
 
@@ -141,8 +150,8 @@ exit
                 "router bgp 1 / no neighbor dv.a timers 3 9",
                 "router bgp 1 / address-family ipv4 unicast / no neighbor dv.a route-map rm_a_import in",
                 "router bgp 1 vrf vr.a / no neighbor vd.a interface remote-as internal",
-                "no router bgp 1 vrf vr.a",
                 "vrf vr.a / no vni 1",
+                "no router bgp 1 vrf vr.a",
                 "no route-map rm_a_import permit 2",
                 "no ip prefix-list pl_a_import_1 seq 1 permit 10.0.0.0/8",
             ]

@@ -64,6 +64,28 @@ pub async fn vrf_vnis(vty: &Vty) -> Result<BTreeMap<String, VrfVni>, RunningErro
     Ok(parsed.vrfs.into_iter().map(|vrf| (vrf.vrf.clone(), vrf)).collect())
 }
 
+/// Those of some unnumbered neighbors of the default instance that have learned an address.
+///
+/// # Errors
+/// bgpd does not answer.
+pub async fn addressed(vty: &Vty, neighbors: &[String]) -> Result<Vec<String>, RunningError> {
+    let mut session = vty.session("bgpd").await?;
+    let mut found = Vec::new();
+    for neighbor in neighbors {
+        let answer = match session.ask(&format!("show bgp neighbors {neighbor} json")).await {
+            Err(VtyError::Refused { .. }) => continue,
+            answer => answer?,
+        };
+        // "none" where it has not; no such key where there is no such neighbor.
+        let parsed: serde_json::Value = serde_json::from_str(&answer).unwrap_or_default();
+        let address = parsed.get(neighbor).and_then(|neighbor| neighbor.get("bgpNeighborAddr")?.as_str());
+        if address.is_some_and(|address| address != "none") {
+            found.push(neighbor.clone());
+        }
+    }
+    Ok(found)
+}
+
 /// Gives configuration commands up to the first that the daemon refuses; gives what it said to that one.
 async fn configure(session: &mut VtySession, commands: &[String]) -> Result<Option<VtyError>, RunningError> {
     session.ask("configure terminal").await?;

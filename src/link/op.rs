@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use serde::Serialize;
 
-use super::AddrGenMode;
+use super::{AddrGenMode, LinkRole, OwnedName};
 use crate::model::{IfName, RouteTable, Vni, VrfName};
 
 /// UDP port of VXLAN (RFC 7348 §8).
@@ -148,6 +148,22 @@ impl LinkPlan {
     /// All steps, in order.
     pub fn ops(&self) -> impl Iterator<Item = &LinkOp> {
         self.create.iter().chain(&self.activate).chain(&self.remove)
+    }
+
+    /// What must be done before FRR loses the VNIs and neighbors of links that go, and the plan without it. A VXLAN whose VNI
+    /// no VRF has is a layer-2 one to zebra; and a neighbor should have lost its address when it goes.
+    pub fn unplug(&self) -> (Vec<LinkOp>, Self) {
+        let role = |name: &IfName| OwnedName::recognise(name.as_str()).map(|owned| owned.role);
+        let vxlan = |op: &&LinkOp| matches!(op, LinkOp::Delete { name } if role(name) == Some(LinkRole::Vxlan));
+        let veths = self.remove.iter().filter_map(|op| match op {
+            LinkOp::Delete { name } if role(name) == Some(LinkRole::VethVrf) => {
+                Some(LinkOp::SetDown { name: name.clone() })
+            }
+            _ => None,
+        });
+        let first = veths.chain(self.create.iter().chain(&self.remove).filter(vxlan).cloned()).collect();
+        let without = |ops: &[LinkOp]| ops.iter().filter(|op| !vxlan(op)).cloned().collect();
+        (first, Self { create: without(&self.create), remove: without(&self.remove), ..self.clone() })
     }
 
     /// Whether nothing is to be done.

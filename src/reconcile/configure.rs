@@ -12,6 +12,7 @@ use super::{ConfigPort, DaemonPort, LinkPort, PortError, Prepared, ServicePort, 
 use crate::config::OnReloadFailure;
 use crate::frr::compare::Difference;
 use crate::frr::config::{Config, Line};
+use crate::link::LinkOp;
 
 /// How long a daemon may take to show what it has taken: mgmtd applies it behind its answer.
 const SHOWN: Duration = Duration::from_secs(1);
@@ -55,7 +56,12 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
     ///
     /// FRR is given the new lines before frr.conf has them: what it refuses is known by its own words then, and is undone
     /// without a reload. A reload that meets such a line stops FRR (8.4.4), or says that all is well (since 9.1).
-    pub(super) async fn configure(&mut self, prepared: &Prepared, leaving: bool) -> Result<Configured, RunError> {
+    pub(super) async fn configure(
+        &mut self,
+        prepared: &Prepared,
+        leaving: bool,
+        unplug: &mut Vec<LinkOp>,
+    ) -> Result<Configured, RunError> {
         let text = prepared.text.as_str();
         let before = Before {
             file: self.ports.config.read().map_err(step("read frr.conf"))?,
@@ -77,7 +83,7 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
             self.stage(text).await?;
         }
         let lines = difference.clone();
-        let left = match self.offer(&goal, &before, prepared, difference).await {
+        let left = match self.offer(&goal, &before, prepared, difference, unplug).await {
             Ok(left) => left,
             Err(error) => {
                 self.ports.config.discard();
@@ -92,6 +98,7 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
             }
             self.ports.config.commit().map_err(step("write frr.conf"))?;
         }
+        self.unplug(unplug).await?;
         // Over the vty, too: frr-reload.py starts a process for each line that goes.
         self.ports.daemons.take(&left.extra).await.map_err(step("take old lines out of FRR"))?;
         // A file that says in other words what FRR runs is no news to FRR.
@@ -169,12 +176,14 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
         before: &Before,
         prepared: &Prepared,
         difference: Difference,
+        unplug: &mut Vec<LinkOp>,
     ) -> Result<Difference, RunError> {
         let mut left = difference;
         let mut refused = Vec::new();
         for taken in [false, true] {
             if taken {
                 // Something may have to go first, such as a VNI from another VRF.
+                self.unplug(unplug).await?;
                 self.ports.daemons.take(&left.extra).await.map_err(step("take lines out of FRR"))?;
                 left = self.difference(goal).await?.0;
             }

@@ -17,6 +17,8 @@ use crate::link::{LinkOp, LinkPlan, LinkRole, OwnedName};
 pub struct Limits {
     /// FRR's daemons answer while frr.service is active: watchfrr brings back one that died.
     pub answers: Duration,
+    /// FRR has seen that links which go are out of service; it is no harm if it has not.
+    pub unplugged: Duration,
     /// zebra knows the VNIs of the new configuration.
     pub mapped: Duration,
     /// zebra calls the L3 VNIs up.
@@ -28,7 +30,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         let limit = Duration::from_secs(30);
-        Self { answers: limit, mapped: limit, up: limit, forgotten: limit }
+        Self { answers: limit, unplugged: Duration::from_secs(5), mapped: limit, up: limit, forgotten: limit }
     }
 }
 
@@ -75,8 +77,9 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
         let Prepared { text, links, vnis, standing, .. } = prepared;
         // Links of a VRF must not go before its instance.
         let leaving = links.remove.iter().any(is_ours);
-        let configured = self.configure(prepared, leaving).await?;
-        self.apply(links, vnis).await?;
+        let (mut unplug, rest) = links.unplug();
+        let configured = self.configure(prepared, leaving, &mut unplug).await?;
+        self.apply(&rest, vnis).await?;
         self.forget(&configured.meant, &configured.seen, standing).await?;
         let troubled =
             |vrf: &str| links.problems.iter().any(|problem| LinkRole::Vrf.name(&problem.vrf).as_str() == vrf);
@@ -128,6 +131,39 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
             }
         }
         Ok(())
+    }
+
+    /// Carries out the first operations on links that go, once, and waits until FRR has seen it. See [`LinkPlan::unplug`].
+    ///
+    /// bgpd 8.4.4 keeps unnumbered neighbors in a hash by their address. Of several that are new at once and have none yet, some
+    /// stay in it without one when they learn theirs; deleted like that, they are freed and stay in it for the next new one
+    /// to be compared with (SIGSEGV in `bgp_peer_conf_if_to_su_update`). One that has lost its address again is found.
+    pub(super) async fn unplug(&self, ops: &mut Vec<LinkOp>) -> Result<(), RunError> {
+        let ops = std::mem::take(ops);
+        if ops.is_empty() {
+            return Ok(());
+        }
+        self.ports.links.apply(&ops).await.map_err(step("take links that go out of service"))?;
+        let named = |role: LinkRole, from: LinkRole| -> Vec<String> {
+            let names = ops.iter().filter_map(|op| match op {
+                LinkOp::Delete { name } | LinkOp::SetDown { name } => OwnedName::recognise(name.as_str()),
+                _ => None,
+            });
+            names.filter(|name| name.role == from).map(|name| role.name(&name.vrf).to_string()).collect()
+        };
+        let vrfs = named(LinkRole::Vrf, LinkRole::Vxlan);
+        let neighbors = named(LinkRole::VethDefault, LinkRole::VethVrf);
+        let end = Instant::now() + self.limits.unplugged;
+        loop {
+            let vnis = self.ports.daemons.vnis().await.map_err(step("ask zebra for its VNIs"))?;
+            let up = vrfs.iter().any(|vrf| vnis.get(vrf).is_some_and(|vni| vni.up));
+            let addressed = self.ports.daemons.addressed(&neighbors).await;
+            let addressed = addressed.map_err(step("ask bgpd for its neighbors"))?;
+            if !up && addressed.is_empty() || Instant::now() >= end {
+                return Ok(());
+            }
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
     }
 
     async fn wait_mapped(&self, vnis: &[(String, u32)]) -> Result<(), RunError> {
