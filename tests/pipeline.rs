@@ -38,6 +38,9 @@ struct State {
     /// How often FRR refuses to forget.
     refusals: usize,
     stopped: bool,
+    /// Whether the neighbor has an address, and bgpd is one that forgets where it keeps it.
+    addressed: bool,
+    old_bgpd: bool,
 }
 
 impl State {
@@ -96,7 +99,13 @@ impl LinkPort for Host {
         if ops.is_empty() {
             return Ok(());
         }
-        self.call("links")?.calls.extend(ops.iter().map(|op| format!("  {op}")));
+        let mut state = self.call("links")?;
+        state.calls.extend(ops.iter().map(|op| format!("  {op}")));
+        match ops {
+            [LinkOp::SetDown { .. }] => state.addressed = false,
+            [LinkOp::SetUp { .. }] => state.addressed = true,
+            _ => {}
+        }
         Ok(())
     }
 }
@@ -188,8 +197,11 @@ impl DaemonPort for Host {
     async fn vnis(&self) -> Result<BTreeMap<String, VniState>, PortError> {
         Ok(self.0.lock().unwrap().vnis.clone())
     }
-    async fn addressed(&self, _: &[String]) -> Result<Vec<String>, PortError> {
-        Ok(Vec::new())
+    async fn addressed(&self, _: &str) -> Result<bool, PortError> {
+        Ok(self.0.lock().unwrap().addressed)
+    }
+    async fn loses_neighbors(&self) -> Result<bool, PortError> {
+        Ok(self.0.lock().unwrap().old_bgpd)
     }
     async fn forget_vrfs(&self, vrfs: &[String]) -> Result<BTreeMap<String, String>, PortError> {
         let mut state = self.call("forget")?;
@@ -276,9 +288,18 @@ async fn links_go_after_the_reload_and_stanzas_once_frr_lets_go() {
     pipeline(&host).carry_out(&removing()).await.unwrap();
     let calls = host.calls();
     // Out of service before FRR loses their VNI and neighbors, gone once it has none of them.
-    let out = ["write", "links", "  down vd.a", "  delete vx.a", "take", "  log two", "reload", "running"];
+    let out = ["write", "links", "  delete vx.a", "take", "  log two", "reload", "running"];
     let gone = ["links", "  delete vd.a", "  delete vr.a"];
     assert_eq!(calls[5..], [&out[..], &gone, &["forget"; 4]].concat(), "{calls:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_old_bgpd_finds_a_neighbor_before_it_goes() {
+    let host = settled().with(|state| (state.addressed, state.old_bgpd) = (true, true));
+    pipeline(&host).carry_out(&removing()).await.unwrap();
+    let calls = host.calls();
+    let out = ["links", "  delete vx.a", "links", "  down vd.a", "links", "  up vd.a", "take"];
+    assert_eq!(calls[6..13], out, "{calls:?}");
 }
 
 #[tokio::test(start_paused = true)]

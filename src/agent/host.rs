@@ -119,8 +119,12 @@ impl DaemonPort for Vty {
         Ok(vnis.map(|(name, vrf)| (name, VniState { vni: vrf.vni, up: vrf.state == "Up" })).collect())
     }
 
-    async fn addressed(&self, neighbors: &[String]) -> Result<Vec<String>, PortError> {
-        Ok(running::addressed(self, neighbors).await?)
+    async fn addressed(&self, neighbor: &str) -> Result<bool, PortError> {
+        Ok(running::addressed(self, neighbor).await?)
+    }
+
+    async fn loses_neighbors(&self) -> Result<bool, PortError> {
+        Ok(running::version(self).await?.is_some_and(|major| major < 10))
     }
 
     async fn forget_vrfs(&self, vrfs: &[String]) -> Result<BTreeMap<String, String>, PortError> {

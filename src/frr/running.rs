@@ -64,26 +64,29 @@ pub async fn vrf_vnis(vty: &Vty) -> Result<BTreeMap<String, VrfVni>, RunningErro
     Ok(parsed.vrfs.into_iter().map(|vrf| (vrf.vrf.clone(), vrf)).collect())
 }
 
-/// Those of some unnumbered neighbors of the default instance that have learned an address.
+/// Whether an unnumbered neighbor of the default instance has learned an address.
 ///
 /// # Errors
 /// bgpd does not answer.
-pub async fn addressed(vty: &Vty, neighbors: &[String]) -> Result<Vec<String>, RunningError> {
-    let mut session = vty.session("bgpd").await?;
-    let mut found = Vec::new();
-    for neighbor in neighbors {
-        let answer = match session.ask(&format!("show bgp neighbors {neighbor} json")).await {
-            Err(VtyError::Refused { .. }) => continue,
-            answer => answer?,
-        };
-        // "none" where it has not; no such key where there is no such neighbor.
-        let parsed: serde_json::Value = serde_json::from_str(&answer).unwrap_or_default();
-        let address = parsed.get(neighbor).and_then(|neighbor| neighbor.get("bgpNeighborAddr")?.as_str());
-        if address.is_some_and(|address| address != "none") {
-            found.push(neighbor.clone());
-        }
-    }
-    Ok(found)
+pub async fn addressed(vty: &Vty, neighbor: &str) -> Result<bool, RunningError> {
+    let answer = match vty.ask("bgpd", &format!("show bgp neighbors {neighbor} json")).await {
+        Err(VtyError::Refused { .. }) => return Ok(false),
+        answer => answer?,
+    };
+    // "none" where it has not; no such key where there is no such neighbor.
+    let parsed: serde_json::Value = serde_json::from_str(&answer).unwrap_or_default();
+    let address = parsed.get(neighbor).and_then(|neighbor| neighbor.get("bgpNeighborAddr")?.as_str());
+    Ok(address.is_some_and(|address| address != "none"))
+}
+
+/// First number of bgpd's version, from `FRRouting 8.4.4 (node-1) on Linux(6.1.0)`.
+///
+/// # Errors
+/// bgpd does not answer.
+pub async fn version(vty: &Vty) -> Result<Option<u32>, RunningError> {
+    let answer = vty.ask("bgpd", "show version").await?;
+    let version = answer.split_whitespace().nth(1);
+    Ok(version.and_then(|version| version.split('.').next()?.parse().ok()))
 }
 
 /// Gives configuration commands up to the first that the daemon refuses; gives what it said to that one.

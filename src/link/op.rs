@@ -144,24 +144,25 @@ pub struct LinkPlan {
     pub problems: Vec<LinkProblem>,
 }
 
+impl LinkOp {
+    /// The VRF whose link of that role is deleted.
+    pub fn deletes(&self, role: LinkRole) -> Option<VrfName> {
+        let Self::Delete { name } = self else { return None };
+        OwnedName::recognise(name.as_str()).filter(|name| name.role == role).map(|name| name.vrf)
+    }
+}
+
 impl LinkPlan {
     /// All steps, in order.
     pub fn ops(&self) -> impl Iterator<Item = &LinkOp> {
         self.create.iter().chain(&self.activate).chain(&self.remove)
     }
 
-    /// What must be done before FRR loses the VNIs and neighbors of links that go, and the plan without it. A VXLAN whose VNI
-    /// no VRF has is a layer-2 one to zebra; and a neighbor should have lost its address when it goes.
+    /// The VXLANs that go, and the plan without them: they must be gone before FRR loses their VNIs, because a VXLAN whose VNI no
+    /// VRF has is a layer-2 one to zebra.
     pub fn unplug(&self) -> (Vec<LinkOp>, Self) {
-        let role = |name: &IfName| OwnedName::recognise(name.as_str()).map(|owned| owned.role);
-        let vxlan = |op: &&LinkOp| matches!(op, LinkOp::Delete { name } if role(name) == Some(LinkRole::Vxlan));
-        let veths = self.remove.iter().filter_map(|op| match op {
-            LinkOp::Delete { name } if role(name) == Some(LinkRole::VethVrf) => {
-                Some(LinkOp::SetDown { name: name.clone() })
-            }
-            _ => None,
-        });
-        let first = veths.chain(self.create.iter().chain(&self.remove).filter(vxlan).cloned()).collect();
+        let vxlan = |op: &&LinkOp| op.deletes(LinkRole::Vxlan).is_some();
+        let first = self.create.iter().chain(&self.remove).filter(vxlan).cloned().collect();
         let without = |ops: &[LinkOp]| ops.iter().filter(|op| !vxlan(op)).cloned().collect();
         (first, Self { create: without(&self.create), remove: without(&self.remove), ..self.clone() })
     }

@@ -99,6 +99,7 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
             self.ports.config.commit().map_err(step("write frr.conf"))?;
         }
         self.unplug(unplug).await?;
+        self.find_neighbors(&prepared.links).await?;
         // Over the vty, too: frr-reload.py starts a process for each line that goes.
         self.ports.daemons.take(&left.extra).await.map_err(step("take old lines out of FRR"))?;
         // A file that says in other words what FRR runs is no news to FRR.
@@ -184,6 +185,7 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
             if taken {
                 // Something may have to go first, such as a VNI from another VRF.
                 self.unplug(unplug).await?;
+                self.find_neighbors(&prepared.links).await?;
                 self.ports.daemons.take(&left.extra).await.map_err(step("take lines out of FRR"))?;
                 left = self.difference(goal).await?.0;
             }

@@ -11,6 +11,7 @@ use super::{ConfigPort, DaemonPort, Inputs, LinkPort, Outcome, Ports, Prepared, 
 use crate::frr::config::Config;
 use crate::frr::render::Renderer;
 use crate::link::{LinkOp, LinkPlan, LinkRole, OwnedName};
+use crate::model::VrfName;
 
 /// How long the conditions between the steps may take to come true.
 #[derive(Debug, Clone, Copy)]
@@ -30,7 +31,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         let limit = Duration::from_secs(30);
-        Self { answers: limit, unplugged: Duration::from_secs(5), mapped: limit, up: limit, forgotten: limit }
+        Self { answers: limit, unplugged: Duration::from_secs(15), mapped: limit, up: limit, forgotten: limit }
     }
 }
 
@@ -133,37 +134,61 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
         Ok(())
     }
 
-    /// Carries out the first operations on links that go, once, and waits until FRR has seen it. See [`LinkPlan::unplug`].
-    ///
-    /// bgpd 8.4.4 keeps unnumbered neighbors in a hash by their address. Of several that are new at once and have none yet, some
-    /// stay in it without one when they learn theirs; deleted like that, they are freed and stay in it for the next new one
-    /// to be compared with (SIGSEGV in `bgp_peer_conf_if_to_su_update`). One that has lost its address again is found.
-    pub(super) async fn unplug(&self, ops: &mut Vec<LinkOp>) -> Result<(), RunError> {
-        let ops = std::mem::take(ops);
-        if ops.is_empty() {
+    /// Deletes the VXLANs that go, once, and waits until zebra has seen it. See [`LinkPlan::unplug`].
+    pub(super) async fn unplug(&self, vxlans: &mut Vec<LinkOp>) -> Result<(), RunError> {
+        let vxlans = std::mem::take(vxlans);
+        if vxlans.is_empty() {
             return Ok(());
         }
-        self.ports.links.apply(&ops).await.map_err(step("take links that go out of service"))?;
-        let named = |role: LinkRole, from: LinkRole| -> Vec<String> {
-            let names = ops.iter().filter_map(|op| match op {
-                LinkOp::Delete { name } | LinkOp::SetDown { name } => OwnedName::recognise(name.as_str()),
-                _ => None,
-            });
-            names.filter(|name| name.role == from).map(|name| role.name(&name.vrf).to_string()).collect()
-        };
-        let vrfs = named(LinkRole::Vrf, LinkRole::Vxlan);
-        let neighbors = named(LinkRole::VethDefault, LinkRole::VethVrf);
+        self.ports.links.apply(&vxlans).await.map_err(step("delete VXLANs"))?;
+        let vrfs: Vec<String> = vxlans.iter().filter_map(|op| op.deletes(LinkRole::Vxlan)).map(name_of_vrf).collect();
         let end = Instant::now() + self.limits.unplugged;
         loop {
             let vnis = self.ports.daemons.vnis().await.map_err(step("ask zebra for its VNIs"))?;
             let up = vrfs.iter().any(|vrf| vnis.get(vrf).is_some_and(|vni| vni.up));
-            let addressed = self.ports.daemons.addressed(&neighbors).await;
-            let addressed = addressed.map_err(step("ask bgpd for its neighbors"))?;
-            if !up && addressed.is_empty() || Instant::now() >= end {
+            if !up || Instant::now() >= end {
                 return Ok(());
             }
             tokio::time::sleep(ASK_AGAIN).await;
         }
+    }
+
+    /// Has bgpd find its neighbors that go, where its version needs that.
+    ///
+    /// Before FRR 10, bgpd keeps unnumbered neighbors in a hash by their address. Of several that are new at once and have none
+    /// yet, some stay in it without one when they learn theirs. Deleted like that, they are freed and stay in it for the
+    /// next new one to be compared with (SIGSEGV in `bgp_peer_conf_if_to_su_update`). One that loses its address is found
+    /// again, if it is the only one; it must have one again when it is deleted, or the cache of next hops keeps it
+    /// (SIGSEGV in `evaluate_paths`). The sessions are those of VRFs that go.
+    pub(super) async fn find_neighbors(&self, links: &LinkPlan) -> Result<(), RunError> {
+        let going: Vec<VrfName> = links.remove.iter().filter_map(|op| op.deletes(LinkRole::VethVrf)).collect();
+        if going.is_empty() || !self.ports.daemons.loses_neighbors().await.map_err(step("ask bgpd for its version"))? {
+            return Ok(());
+        }
+        for vrf in going {
+            let (name, neighbor) = (LinkRole::VethVrf.name(&vrf), LinkRole::VethDefault.name(&vrf).to_string());
+            if self.addressed(&neighbor).await? {
+                let apply =
+                    async |op: LinkOp| self.ports.links.apply(&[op]).await.map_err(step("set a veth down and up"));
+                apply(LinkOp::SetDown { name: name.clone() }).await?;
+                self.until_addressed(&neighbor, false).await?;
+                apply(LinkOp::SetUp { name }).await?;
+                self.until_addressed(&neighbor, true).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn addressed(&self, neighbor: &str) -> Result<bool, RunError> {
+        self.ports.daemons.addressed(neighbor).await.map_err(step("ask bgpd for a neighbor"))
+    }
+
+    async fn until_addressed(&self, neighbor: &str, wanted: bool) -> Result<(), RunError> {
+        let end = Instant::now() + self.limits.unplugged;
+        while self.addressed(neighbor).await? != wanted && Instant::now() < end {
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
+        Ok(())
     }
 
     async fn wait_mapped(&self, vnis: &[(String, u32)]) -> Result<(), RunError> {
@@ -220,6 +245,10 @@ fn outcome(configured: Configured, prepared: &Prepared) -> Outcome {
     what.extend(prepared.links.ops().map(ToString::to_string));
     let (frr_lines, link_operations) = (lines.missing.len() + lines.extra.len(), prepared.links.ops().count());
     Outcome { written, reloaded, frr_lines, link_operations, vrfs: prepared.vnis.len(), what }
+}
+
+fn name_of_vrf(vrf: VrfName) -> String {
+    LinkRole::Vrf.name(&vrf).to_string()
 }
 
 fn is_ours(op: &LinkOp) -> bool {

@@ -81,8 +81,10 @@ pub trait DaemonPort {
     fn take(&self, lines: &[Line]) -> impl Future<Output = Result<(), PortError>> + Send;
     /// VRFs with a VNI, by interface name.
     fn vnis(&self) -> impl Future<Output = Result<BTreeMap<String, VniState>, PortError>> + Send;
-    /// Those of the default instance's unnumbered neighbors that have an address, as long as they have one.
-    fn addressed(&self, neighbors: &[String]) -> impl Future<Output = Result<Vec<String>, PortError>> + Send;
+    /// Whether an unnumbered neighbor of the default instance has an address.
+    fn addressed(&self, neighbor: &str) -> impl Future<Output = Result<bool, PortError>> + Send;
+    /// Whether bgpd is of a version that may forget where it keeps an unnumbered neighbor.
+    fn loses_neighbors(&self) -> impl Future<Output = Result<bool, PortError>> + Send;
     /// Removes the stanzas of VRFs whose device is gone and that no reload removes; gives those that are still there,
     /// with the reason.
     fn forget_vrfs(&self, vrfs: &[String]) -> impl Future<Output = Result<BTreeMap<String, String>, PortError>> + Send;

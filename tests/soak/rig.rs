@@ -131,7 +131,7 @@ impl Node {
     /// What FRR said when it went wrong, for the message of a failed test.
     pub fn evidence(&self) -> String {
         let Output { stdout, .. } = self.run(
-            "journalctl -u frr -o short-precise --no-pager | grep -E 'signal|/usr/l|FAILURE|Failed|Deactivated|-> down' | tail -n 40",
+            "journalctl -u frr -o short-precise --no-pager -n 90; journalctl -k --no-pager | grep -iE 'segfault|killed|oom' | tail -n 20; tail -n 30 /lab/watch.log; journalctl -u network-operator -o cat --no-pager | tail -n 40",
         );
         format!("frr.service:\n{stdout}")
     }
