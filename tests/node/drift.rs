@@ -57,8 +57,26 @@ const CONF: [Drift; 2] = [
     },
 ];
 
-/// This needs a look at the running configuration.
-const RUNNING: Drift = Drift {
+/// These need a look at the running configuration.
+const POLICY: [Drift; 3] = [
+    Drift {
+        done: "vtysh -c 'configure terminal' -c 'no ip prefix-list pl_red_import_10 seq 2'",
+        causes: &["vtysh"],
+        undone: "vtysh -c 'show ip prefix-list pl_red_import_10' | grep -q 'seq 2 '",
+    },
+    Drift {
+        done: "vtysh -c 'configure terminal' -c 'route-map rm_red_export permit 65000'",
+        causes: &["vtysh"],
+        undone: "! vtysh -c 'show running-config' | grep -q 'rm_red_export permit 65000'",
+    },
+    Drift {
+        done: "vtysh -c 'configure terminal' -c 'router bgp 64510' -c 'address-family ipv4 unicast' -c 'no neighbor dv.red route-map rm_red_import in'",
+        causes: &["vtysh"],
+        undone: "vtysh -c 'show running-config' | grep -q 'neighbor dv.red route-map rm_red_import in'",
+    },
+];
+
+const NEIGHBOR: Drift = Drift {
     done: "vtysh -c 'configure terminal' -c 'router bgp 64510' -c 'no neighbor dv.blue interface'",
     causes: &["vtysh"],
     undone: "vtysh -c 'show bgp vrf default neighbors dv.blue' | grep -q 'BGP state = Established'",
@@ -172,7 +190,19 @@ fn the_running_configuration_is_put_back_on_trixie() {
 fn the_running_configuration_is_put_back(image: Image) {
     let rig = Rig::boot(image, EVENTS_ONLY);
     rig.quiet();
-    rig.is_put_back(&RUNNING);
+    for drift in &POLICY {
+        rig.is_put_back(drift);
+    }
+    rig.quiet();
+    match image {
+        Image::Trixie => rig.is_put_back(&NEIGHBOR),
+        // A neighbor that is deleted by hand may take bgpd 8.4.4 with it when it comes back: whatever happens, it is there again.
+        Image::Bookworm => {
+            let repaired = rig.node.says(" repaired ");
+            rig.is_undone(&NEIGHBOR);
+            rig.node.agent_says(" repaired ", repaired, LIMIT);
+        }
+    }
     rig.quiet();
 }
 
