@@ -72,6 +72,8 @@ pub async fn run(config: AgentConfig, cancel: CancellationToken) -> anyhow::Resu
     let store = Arc::new(Store::open(&config.state_dir)?);
     let sources = sources::start(&config, files.template(), UNIT, &cancel).await?;
     let sources::Sources { triggers, objects, underlay, files: mut watcher, files_cancel } = sources;
+    // It goes with what an agent that was killed has left.
+    let offered = files.read_staged();
     let inputs = NodeInputs::new(config.node_name, config.operator_file, &files, objects, underlay, store.clone());
     let ports = Ports {
         links: Netlink::connect()?,
@@ -81,7 +83,7 @@ pub async fn run(config: AgentConfig, cancel: CancellationToken) -> anyhow::Resu
     };
     tracing::info!(node = %inputs.node_name(), version = env!("CARGO_PKG_VERSION"), "network-operator runs");
     let agent = Agent {
-        pipeline: Pipeline::new(ports, renderer, Limits::default(), inputs.tolerated().clone()),
+        pipeline: Pipeline::new(ports, renderer, Limits::default(), inputs.tolerated().clone(), offered),
         inputs,
         reporter: Reporter::default(),
         last: None,

@@ -216,7 +216,7 @@ impl DaemonPort for Host {
 
 fn pipeline(host: &Host) -> Pipeline<Host, Host, Host, Host> {
     let ports = Ports { links: host.clone(), config: host.clone(), service: host.clone(), daemons: host.clone() };
-    Pipeline::new(ports, Renderer::new(None).unwrap(), Limits::default(), BTreeSet::new())
+    Pipeline::new(ports, Renderer::new(None).unwrap(), Limits::default(), BTreeSet::new(), None)
 }
 
 fn name(text: &str) -> network_operator::model::IfName {
@@ -463,7 +463,7 @@ async fn a_default_that_frr_does_not_show_is_asked_for_once() {
     // Known to the next agent, too; and no longer once the text has no such line.
     let known = first.tolerated().clone();
     let ports = Ports { links: host.clone(), config: host.clone(), service: host.clone(), daemons: host.clone() };
-    let mut next = Pipeline::new(ports, Renderer::new(None).unwrap(), Limits::default(), known);
+    let mut next = Pipeline::new(ports, Renderer::new(None).unwrap(), Limits::default(), known, None);
     assert!(next.carry_out(&text(NEW)).await.unwrap().unchanged());
     next.carry_out(&text("log one\n")).await.unwrap();
     assert!(next.tolerated().is_empty());
@@ -492,4 +492,21 @@ async fn a_file_that_somebody_overwrote_is_written_again_and_frr_is_left_alone()
     let outcome = pipeline(&host).carry_out(&text(OLD)).await.unwrap();
     assert!(outcome.written && !outcome.reloaded);
     assert_eq!(host.0.lock().unwrap().conf.as_deref(), Some(OLD));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_agent_gave_and_was_killed_with_goes_where_nobody_wants_it_any_more() {
+    // The lines are in FRR; frr.conf never had them, and the inputs are as they were before.
+    let host = settled().with(|state| state.running.push("log three".into()));
+    let ports = Ports { links: host.clone(), config: host.clone(), service: host.clone(), daemons: host.clone() };
+    let offered = Some(format!("{OLD}log three\n"));
+    let mut next = Pipeline::new(ports, Renderer::new(None).unwrap(), Limits::default(), BTreeSet::new(), offered);
+    next.carry_out(&text(OLD)).await.unwrap();
+    assert_eq!(host.0.lock().unwrap().running, ["log one", "log two"]);
+    // The same where the agent lives on, and FRR was away in between.
+    let host = settled().with(|state| state.fails = Some("write"));
+    let mut pipeline = pipeline(&host);
+    pipeline.carry_out(&text(NEW)).await.unwrap_err();
+    pipeline.carry_out(&text(OLD)).await.unwrap();
+    assert_eq!(host.0.lock().unwrap().running, ["log one", "log two"]);
 }

@@ -111,6 +111,11 @@ impl FrrFiles {
         Ok(&self.staged)
     }
 
+    /// What was staged and is still there: somebody was killed with it.
+    pub fn read_staged(&self) -> Option<String> {
+        read(&self.staged).ok().flatten()
+    }
+
     /// Removes what was staged.
     pub fn discard(&self) {
         let _ = fs::remove_file(&self.staged);

@@ -10,7 +10,7 @@ use super::goal::Goal;
 use super::pipeline::{ASK_AGAIN, Pipeline};
 use super::{ConfigPort, DaemonPort, LinkPort, PortError, Prepared, ServicePort, Verdict};
 use crate::config::OnReloadFailure;
-use crate::frr::compare::Difference;
+use crate::frr::compare::{Difference, is_ours};
 use crate::frr::config::{Config, Line};
 use crate::link::LinkOp;
 
@@ -71,7 +71,8 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
             self.ports.links.may_write().await.map_err(step("begin"))?;
         }
         let written = before.file.as_deref() != Some(text);
-        let goal = Goal::new(text, before.texts());
+        // What was given to FRR and never became frr.conf must go, too, where it is not meant any more.
+        let goal = Goal::new(text, before.texts().chain(self.offered.as_deref()));
         let Some(seen) = self.seen().await? else { return self.without_frr(prepared, written).await };
         let difference = goal.difference(&seen, &self.tolerated);
         let mapped = self.missing(&prepared.vnis, |_| true).await?.is_empty();
@@ -83,6 +84,7 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
             self.stage(text).await?;
         }
         let lines = difference.clone();
+        self.offered = Some(text.to_owned());
         let left = match self.offer(&goal, &before, prepared, difference, unplug).await {
             Ok(left) => left,
             Err(error) => {
@@ -224,14 +226,16 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
     }
 
     /// FRR's words to new lines that it refused. Other lines that it does not show are defaults, belong to daemons that do not
-    /// run, or were refused in the configuration before, too: they are told once and not asked for again.
+    /// run, or were refused in the site's configuration before, too: they are told once and not asked for again.
     fn refusals(&mut self, goal: &Goal, verdicts: &BTreeMap<Line, Verdict>, missing: &[Line]) -> Vec<String> {
         let mut refused = Vec::new();
         for line in missing {
             let name = line.to_string();
             match verdicts.get(line) {
                 None => {}
-                Some(Verdict::Refused(words)) if !goal.is_old(line) => refused.push(format!("`{name}`: {words}")),
+                Some(Verdict::Refused(words)) if !goal.is_old(line) || is_ours(line) => {
+                    refused.push(format!("`{name}`: {words}"))
+                }
                 Some(Verdict::Refused(words)) => {
                     tracing::warn!(line = name, %words, "FRR refuses a line that was in frr.conf before; it is left out");
                     self.tolerated.insert(name);
@@ -283,16 +287,16 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
             let why = match self.difference(goal).await {
                 Err(error) => crate::trigger::with_causes(&error),
                 Ok((left, _)) if !left.is_empty() => left.to_string(),
-                Ok((_, seen)) => {
-                    let unmapped = self.missing(&prepared.vnis, |_| true).await?;
-                    if unmapped.is_empty() {
+                Ok((_, seen)) => match self.missing(&prepared.vnis, |_| true).await {
+                    Ok(unmapped) if unmapped.is_empty() => {
                         if let Some(said) = said {
                             tracing::warn!(%said, "but FRR runs what was meant");
                         }
                         return Ok(Ok(seen));
                     }
-                    format!("zebra does not map {unmapped}")
-                }
+                    Ok(unmapped) => format!("zebra does not map {unmapped}"),
+                    Err(error) => crate::trigger::with_causes(&error),
+                },
             };
             if Instant::now() >= end {
                 return Ok(Err(said.into_iter().chain([why]).collect::<Vec<_>>().join("; ")));

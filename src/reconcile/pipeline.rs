@@ -46,12 +46,21 @@ pub struct Pipeline<L, C, S, D> {
     pub(super) limits: Limits,
     /// Lines of frr.conf that FRR does not show, and need not.
     pub(super) tolerated: BTreeSet<String>,
+    /// The text that FRR was given lines of last.
+    pub(super) offered: Option<String>,
 }
 
 impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S, D> {
-    /// A pipeline that has not run yet. `tolerated` is what [`Pipeline::tolerated`] gave when it last ran.
-    pub fn new(ports: Ports<L, C, S, D>, renderer: Renderer, limits: Limits, tolerated: BTreeSet<String>) -> Self {
-        Self { ports, renderer, limits, tolerated }
+    /// A pipeline that has not run yet. `tolerated` is what [`Pipeline::tolerated`] gave when it last ran, `offered` the text that
+    /// an agent before was killed with.
+    pub fn new(
+        ports: Ports<L, C, S, D>,
+        renderer: Renderer,
+        limits: Limits,
+        tolerated: BTreeSet<String>,
+        offered: Option<String>,
+    ) -> Self {
+        Self { ports, renderer, limits, tolerated, offered }
     }
 
     /// Lines of frr.conf that FRR takes and does not show, as defaults, or that it never took: to be kept over restarts, so
