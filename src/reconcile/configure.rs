@@ -81,7 +81,10 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
         }
         if written {
             self.ports.service.running().await.map_err(step("begin"))?;
-            self.stage(text).await?;
+            // What FRR has run before needs no check.
+            if before.good.as_deref() != Some(text) {
+                self.stage(text).await?;
+            }
         }
         let lines = difference.clone();
         self.offered = Some(text.to_owned());
@@ -93,12 +96,7 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
             }
         };
         if written {
-            if before.good.is_none()
-                && let Some(file) = &before.file
-            {
-                self.ports.config.keep_good(file).map_err(step("keep the configuration to go back to"))?;
-            }
-            self.ports.config.commit().map_err(step("write frr.conf"))?;
+            self.write(text, &before)?;
         }
         self.unplug(unplug).await?;
         self.find_neighbors(&prepared.links).await?;
@@ -113,6 +111,18 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
             Err(why) => return Err(self.not_verified(&goal, &before, prepared, why).await),
         };
         Ok(Configured { written, reloaded: reload, lines, meant: goal.config, seen })
+    }
+
+    fn write(&self, text: &str, before: &Before) -> Result<(), RunError> {
+        if before.good.as_deref() == Some(text) {
+            return self.ports.config.restore(text).map_err(step("write frr.conf"));
+        }
+        if before.good.is_none()
+            && let Some(file) = &before.file
+        {
+            self.ports.config.keep_good(file).map_err(step("keep the configuration to go back to"))?;
+        }
+        self.ports.config.commit().map_err(step("write frr.conf"))
     }
 
     /// FRR's running configuration; `None` where frr.service does not run. Daemons that are about to come back are waited for.
