@@ -6,7 +6,7 @@ use std::time::Instant;
 use crate::lab::{Bridge, Foreign, Image, Node, Spelling, foreign};
 use crate::objects::{Families, Vrf, Vrfs};
 use crate::progress::{Mean, Progress, scaled};
-use crate::rig::{AgentLog, LIMIT, OnError, START, links_of};
+use crate::rig::{AgentLog, OnError, START, links_of};
 
 const CYCLES: usize = 200;
 
@@ -56,7 +56,7 @@ impl Between {
 
 /// After these the node is without VRFs; after the others the next come as the last go.
 fn ends_empty(cycle: usize) -> bool {
-    matches!(cycle % 10, 0 | 9)
+    matches!(cycle % 20, 0 | 9)
 }
 
 struct Rig {
@@ -79,8 +79,7 @@ impl Rig {
         let mut log = AgentLog::of(&node, OnError::Fail);
         node.ok(START);
         // Its first run writes frr.conf without the hints.
-        log.wait(&[" applied "], LIMIT);
-        log.wait(&["nothing to do"], LIMIT);
+        log.wait(&node, &[" applied "]);
         let daemons = node.look().daemons;
         node.watch_vnis();
         Self { node, _bridge: bridge, log, before, daemons, change_sets: Mean::default() }
@@ -88,14 +87,14 @@ impl Rig {
 
     /// One change set, and what must hold behind it.
     fn change(&mut self, what: &str, vrfs: &Vrfs, change: impl FnOnce(&Node)) {
-        self.log.skip();
+        self.log.skip(&self.node);
         let begin = Instant::now();
         change(&self.node);
-        self.log.wait(&[" applied "], LIMIT);
+        self.log.wait(&self.node, &[" applied "]);
         self.change_sets.add(begin.elapsed());
         let look = self.node.look();
         assert_eq!(look.daemons, self.daemons, "bgpd and zebra, {what}; {}", self.node.evidence());
-        assert_eq!(look.reloads, 1, "reloads, {what}; the agent's log ends with\n{}", self.log.tail());
+        assert_eq!(look.reloads, 1, "reloads, {what}; {}", self.log.tail());
         assert_eq!(look.links, links_of(vrfs.keys().copied()), "{what}");
     }
 
@@ -140,7 +139,7 @@ fn cycles(image: Image) {
         }
     }
     let Rig { node, before, daemons, change_sets, log, .. } = &rig;
-    assert_eq!(foreign(node), *before, "the agent's log ends with\n{}", log.tail());
+    assert_eq!(foreign(node), *before, "{}", log.tail());
     assert_eq!(node.look().reloads, 0, "a reload that nobody asked for");
     assert_eq!(node.pid("bgpd zebra").split_whitespace().count(), 2);
     let (polls, seen) = node.watched();

@@ -1,12 +1,12 @@
 //! Whatever happens to one VRF, the sessions of another and of the fabric do not notice.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::lab::{Fabric, Image, MANIFESTS, Node, Spelling, lab_file};
 use crate::objects::{Families, Vrf, Vrfs};
 use crate::progress::{Mean, Progress, scaled};
-use crate::rig::{AgentLog, LIMIT, OnError, START, links_of};
+use crate::rig::{AgentLog, OnError, START, links_of};
 
 const ROUNDS: usize = 20;
 const IDLE_RUNS: usize = 10;
@@ -51,9 +51,9 @@ impl Rig {
         node.write(&format!("{MANIFESTS}/blue.yaml"), lab_file("manifests/blue.yaml"));
         let mut log = AgentLog::of(node, OnError::Fail);
         node.ok(START);
-        log.wait(&[" applied "], LIMIT);
+        log.wait(node, &[" applied "]);
         fabric.wait_sessions(&["blue"]);
-        node.wait("the session to the leaf", LIMIT, |node| {
+        node.wait("the session to the leaf", Duration::from_secs(60), |node| {
             let leaf = node.json("vtysh -c 'show bgp neighbors 198.51.100.2 json'");
             let state = leaf["198.51.100.2"]["bgpState"].to_string();
             if state == "\"Established\"" { Ok(()) } else { Err(state) }
@@ -65,14 +65,14 @@ impl Rig {
     /// A run that `text` ends, with so many reloads, and no session notices.
     fn run(&mut self, what: &str, text: &str, reloads: usize, vrfs: &Vrfs, change: impl FnOnce(&Node)) {
         let node = &self.fabric.node;
-        self.log.skip();
+        self.log.skip(node);
         let begin = Instant::now();
         change(node);
-        self.log.wait(&[text], LIMIT);
+        self.log.wait(node, &[text]);
         self.runs.add(begin.elapsed());
         let look = node.look();
         assert_eq!(look.daemons, self.daemons, "bgpd and zebra, {what}; {}", node.evidence());
-        assert_eq!(look.reloads, reloads, "reloads, {what}; the agent's log ends with\n{}", self.log.tail());
+        assert_eq!(look.reloads, reloads, "reloads, {what}; {}", self.log.tail());
         assert_eq!(look.links, links_of(vrfs.keys().copied().chain(["blue"])), "{what}");
         let now = sessions(node);
         for (name, [established, dropped, since]) in &self.sessions {

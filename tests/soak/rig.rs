@@ -8,7 +8,7 @@ use crate::lab::{Node, Output};
 use crate::objects::{Vrfs, manifests, operator_file};
 
 /// For one change set, on a machine with other work to do.
-pub const LIMIT: Duration = Duration::from_secs(180);
+const LIMIT: Duration = Duration::from_secs(180);
 
 /// The file of the objects.
 pub const OBJECTS: &str = "/etc/network-operator/manifests/soak.yaml";
@@ -43,42 +43,52 @@ impl AgentLog {
     }
 
     /// Waits for a line that has one of the texts in it.
-    pub fn wait(&mut self, texts: &[&str], limit: Duration) -> String {
+    pub fn wait(&mut self, node: &Node, texts: &[&str]) -> String {
         let begin = Instant::now();
         loop {
-            while let Some(line) = self.next_line() {
+            while let Some(line) = self.next_line(node) {
                 if texts.iter().any(|text| line.contains(text)) {
                     return line;
                 }
             }
-            assert!(begin.elapsed() < limit, "no {texts:?} within {limit:?}; the log ends with\n{}", self.tail());
+            let words = || format!("no {texts:?} within {LIMIT:?}; {}\n{}", node.evidence(), self.tail());
+            assert!(begin.elapsed() < LIMIT, "{}", words());
             std::thread::sleep(Duration::from_millis(50));
         }
     }
 
     /// Passes over what was said so far: it is no answer to what comes.
-    pub fn skip(&mut self) {
-        while self.next_line().is_some() {}
+    pub fn skip(&mut self, node: &Node) {
+        while self.next_line(node).is_some() {}
     }
 
-    fn next_line(&mut self) -> Option<String> {
+    /// Whether one of the texts was said since the last question.
+    pub fn has(&mut self, node: &Node, texts: &[&str]) -> bool {
+        let mut found = false;
+        while let Some(line) = self.next_line(node) {
+            found |= texts.iter().any(|text| line.contains(text));
+        }
+        found
+    }
+
+    fn next_line(&mut self, node: &Node) -> Option<String> {
         let log = fs::read(&self.path).unwrap_or_default();
         let length = log.get(self.read..)?.iter().position(|byte| *byte == b'\n')?;
         let line = String::from_utf8_lossy(&log[self.read..self.read + length]).into_owned();
         self.read += length + 1;
         if line.contains(" ERROR ") {
-            assert!(self.on_error == OnError::Note, "the agent says: {line}");
+            assert!(self.on_error == OnError::Note, "the agent says: {line}\n{}", node.evidence());
             self.errors.push(line.clone());
         }
         Some(line)
     }
 
-    /// The last lines.
+    /// The last lines, with a heading.
     pub fn tail(&self) -> String {
         let log = fs::read(&self.path).unwrap_or_default();
         let log = String::from_utf8_lossy(&log).into_owned();
         let lines: Vec<&str> = log.lines().collect();
-        lines[lines.len().saturating_sub(60)..].join("\n")
+        format!("the agent's log ends with\n{}", lines[lines.len().saturating_sub(60)..].join("\n"))
     }
 }
 
