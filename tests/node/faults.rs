@@ -206,7 +206,7 @@ fn a_reload_that_takes_too_long_is_told_and_what_frr_runs_counts() {
     let rig = Rig::boot(Image::Trixie);
     rig.node.start_agent(&format!("{FROM_MANIFESTS} --reload-limit 1s --log-format json"));
     rig.node.agent_says("the reload of frr.service did not end within 1s", 0, LIMIT);
-    rig.node.applied(0, LIMIT);
+    rig.node.agent_says("\"applied\"", 0, LIMIT);
     rig.up();
     let lines = rig.node.ok("journalctl -u network-operator -o cat --no-pager _SYSTEMD_UNIT=network-operator.service");
     for line in lines.lines() {
