@@ -77,6 +77,7 @@ impl Rig {
         node.set_objects(&Vrfs::new());
         node.set_operator_file(&known());
         let mut log = AgentLog::of(&node, OnError::Fail);
+        node.take_agent();
         node.ok(START);
         // Its first run writes frr.conf without the hints.
         log.wait(&node, &[" applied "]);

@@ -104,7 +104,7 @@ struct Rig {
 const DONE: [&str; 2] = [" applied ", "nothing to do"];
 /// What this asks must be so when nothing is under way: no file beside FRR's, and none half-written anywhere.
 const FOLDER: &str = "ls -A /etc/frr; find /etc /opt /var/lib -name '.network-operator-*'";
-const PLAN: &str = "/labbin/network-operator plan --node-name node-1 -f /etc/network-operator/manifests";
+const PLAN: &str = "/lab/network-operator plan --node-name node-1 -f /etc/network-operator/manifests";
 const KILL: &str = "agent=$(cat /run/soak.pid); kill -9 $agent; while kill -0 $agent 2>/dev/null; do sleep 0.05; done";
 /// FRR runs, and would start again with what there is.
 const SOUND: &str = "vtysh -C -f /etc/frr/frr.conf && state=$(systemctl show -p ActiveState --value frr); case $state in active|reloading) ;; *) echo $state; exit 1;; esac";
@@ -117,6 +117,7 @@ impl Rig {
         node.set_objects(&Vrfs::new());
         node.set_operator_file(&both(FIRST_VNI, Families::V4).into());
         let mut log = AgentLog::of(&node, OnError::Note);
+        node.take_agent();
         node.ok(START);
         log.wait(&node, &[" applied "]);
         let (daemons, folder) = (node.look().daemons, node.ok(FOLDER));

@@ -50,6 +50,7 @@ impl Rig {
         let node = &fabric.node;
         node.write(&format!("{MANIFESTS}/blue.yaml"), lab_file("manifests/blue.yaml"));
         let mut log = AgentLog::of(node, OnError::Fail);
+        node.take_agent();
         node.ok(START);
         log.wait(node, &[" applied "]);
         fabric.wait_sessions(&["blue"]);

@@ -14,7 +14,7 @@ const LIMIT: Duration = Duration::from_secs(180);
 pub const OBJECTS: &str = "/etc/network-operator/manifests/soak.yaml";
 
 /// Shell text that starts the agent, outside systemd, which would take longer. Its process number is in /run/soak.pid.
-pub const START: &str = "NODE_NAME=node-1 RUST_LOG=network_operator=debug setsid /labbin/network-operator run \
+pub const START: &str = "NODE_NAME=node-1 RUST_LOG=network_operator=debug setsid /lab/network-operator run \
     --manifests /etc/network-operator/manifests --debounce 100ms </dev/null >>/lab/agent.log 2>&1 &
 echo $! >/run/soak.pid";
 
@@ -112,6 +112,11 @@ pub fn links_of(vrfs: impl IntoIterator<Item = &'static str>) -> Vec<String> {
 }
 
 impl Node {
+    /// Gives the node a copy of the agent: a build in the hour of a long test replaces the one in /labbin.
+    pub fn take_agent(&self) {
+        fs::copy(env!("CARGO_BIN_EXE_network-operator"), self.share("network-operator")).unwrap();
+    }
+
     /// Writes the objects of the folder in one step.
     pub fn set_objects(&self, vrfs: &Vrfs) {
         self.ok(&replace(OBJECTS, &manifests(vrfs)));
