@@ -49,7 +49,7 @@ impl Config {
     /// Reads frr.conf, or what `show running-config` prints.
     ///
     /// Comments go, blocks are closed where FRR closes them, also without a word, and each line is written as FRR prints it
-    /// (see [`spelling`](super::spelling)). Nothing is an error: what is no configuration is a line that FRR will not show.
+    /// (see `frr::spelling`). Nothing is an error: what is no configuration is a line that FRR will not show.
     pub fn parse(text: &str) -> Self {
         let mut reader = Reader::default();
         text.lines().for_each(|line| reader.line(line));
