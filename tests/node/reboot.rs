@@ -60,7 +60,7 @@ fn reboot(image: Image, down: Down) {
     server.start_again();
     server.kubectl(&["delete", "vrf", "--all"], "");
     fabric.node.wait("no VRFs", LIMIT, |node| {
-        let links = node.ok("ip -o link | grep -E ': (vr|br|vx|vd|dv)\\.' || true");
+        let links = node.ok("ip -o link | grep -E ': (vr|br|vx|vd|dv)\\.(blue|red)' || true");
         if links.is_empty() { Ok(()) } else { Err(links) }
     });
 }
