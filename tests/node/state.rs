@@ -52,8 +52,10 @@ fn inputs_that_are_lost_keep_the_node_until_somebody_says_that_there_are_none() 
     rig.start_agent();
     let mut applied = rig.node.applied(0, LIMIT);
     let state = rig.state();
-    rig.keeps_the_node(&format!("rm {MANIFESTS}/*"), "as where a mount is missing: mount it; to remove all objects");
-    rig.node.give_manifests();
+    // Away and back at once: one file after the other would be one set of objects after the other.
+    let away = format!("mkdir /tmp/away && mv {MANIFESTS}/* /tmp/away");
+    rig.keeps_the_node(&away, "as where a mount is missing: mount it; to remove all objects");
+    rig.node.ok(&format!("mv /tmp/away/* {MANIFESTS}"));
     rig.node.agent_says("the manifests are good again", 0, LIMIT);
     rig.keeps_the_node(&format!("mv {MANIFESTS} {MANIFESTS}.away"), "No such file or directory");
     rig.keeps_the_node(&format!("ln -s manifests {MANIFESTS}"), "Too many levels of symbolic links");
