@@ -233,11 +233,14 @@ impl Agent {
         let run = LastRun { inputs: read.inputs.clone(), vrfs: None, whole: false };
         let (run, ended) = self.carry_out(run, causes, Due::Change).await;
         // Where the node stayed as it was, it is kept so, by what it went by before.
-        self.behind = ended.as_ref().is_err_and(RunError::kept_what_was);
+        self.behind = ended.is_err() && !self.pipeline.verified();
         if !self.behind {
             self.last = Some(run);
         } else if self.last.is_none() {
             self.begin_with_accepted(causes).await;
+        } else if let Err(error) = self.repair(causes).await {
+            // What had to go for the new configuration to be tried must not wait for somebody to notice.
+            tracing::error!(error = %format!("{error:#}"), "nor can the node be put back");
         }
         ended?;
         self.inputs.accept(&read, self.pipeline.tolerated())?;

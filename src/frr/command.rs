@@ -54,10 +54,12 @@ pub(super) fn taking(lines: &[Line]) -> Vec<Command> {
     }
     // bgpd keeps an instance while its VRF has a VNI ("Please unconfigure l3vni").
     let turn = |line: &Line| match rank(line) {
+        // The default instance stays until the others have gone.
+        OTHERS if line.opens_block() && !line.text.contains(" vrf ") => 3,
         OTHERS if line.opens_block() => 2,
         OTHERS => 0,
         VRFS => 1,
-        policy => 4 - policy,
+        policy => 5 - policy,
     };
     commands.sort_by_key(|command| lines.get(command.line).map(turn));
     commands

@@ -26,7 +26,7 @@ impl Spelling {
                 return None;
             }
             ([], ["service", "integrated-vtysh-config"] | ["no", "service", "integrated-vtysh-config"]) => return None,
-            ([], ["username", ..]) => return None,
+            ([], ["username", ..] | ["frr", "defaults", ..]) => return None,
             // FRR prints the host's name once a reload has been, whether or not somebody configured one.
             ([], ["hostname" | "domainname", ..]) => return None,
             // These are the kernel's switches; FRR prints only that they are off.

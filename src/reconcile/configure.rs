@@ -1,6 +1,6 @@
-//! Brings FRR to a text and proves it; goes back to the last good one where that cannot be.
+//! Brings FRR to a text and proves it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -9,7 +9,6 @@ use super::error::{Restored, RunError, step};
 use super::goal::Goal;
 use super::pipeline::{ASK_AGAIN, Pipeline};
 use super::{ConfigPort, DaemonPort, LinkPort, PortError, Prepared, ServicePort, Verdict};
-use crate::config::OnReloadFailure;
 use crate::frr::compare::{Difference, is_ours};
 use crate::frr::config::{Config, Line};
 use crate::link::LinkOp;
@@ -18,8 +17,6 @@ use crate::link::LinkOp;
 const SHOWN: Duration = Duration::from_secs(1);
 /// How long what a daemon shows must stay the same after it has come back.
 const SETTLED: Duration = Duration::from_secs(3);
-/// Lines that must go before others can come are few; one round gives, the next takes, and both once more.
-const ROUNDS: usize = 3;
 
 /// What was done to FRR.
 #[derive(Debug, Default)]
@@ -35,9 +32,9 @@ pub(super) struct Configured {
 }
 
 /// frr.conf before the run, and the text that was last verified.
-struct Before {
-    file: Option<String>,
-    good: Option<String>,
+pub(super) struct Before {
+    pub(super) file: Option<String>,
+    pub(super) good: Option<String>,
 }
 
 impl Before {
@@ -46,7 +43,7 @@ impl Before {
     }
 
     /// What to go back to.
-    fn target(&self) -> Option<&str> {
+    pub(super) fn target(&self) -> Option<&str> {
         self.good.as_ref().or(self.file.as_ref()).map(String::as_str)
     }
 }
@@ -73,7 +70,13 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
         let written = before.file.as_deref() != Some(text);
         // What was given to FRR and never became frr.conf must go, too, where it is not meant any more.
         let goal = Goal::new(text, before.texts().chain(self.offered.as_deref()));
-        let Some(seen) = self.seen().await? else { return self.without_frr(prepared, written).await };
+        let Some(seen) = self.seen().await? else { return self.without_frr(prepared, &before).await };
+        // What FRR shows again need not be tolerated any more.
+        if !self.tolerated.is_empty() {
+            for line in seen.lines() {
+                self.tolerated.remove(&line.to_string());
+            }
+        }
         let difference = goal.difference(&seen, &self.tolerated);
         let mapped = self.missing(&prepared.vnis, |_| true).await?.is_empty();
         if !written && !leaving && difference.is_empty() && mapped {
@@ -103,7 +106,8 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
         // Over the vty, too: frr-reload.py starts a process for each line that goes.
         self.ports.daemons.take(&left.extra).await.map_err(step("take old lines out of FRR"))?;
         // A file that says in other words what FRR runs is no news to FRR.
-        let news = written && !lines.is_empty();
+        let told = before.target().unwrap_or_default();
+        let news = written && (!lines.is_empty() || statements(told) != statements(text));
         let reload = news || leaving || !self.difference(&goal).await?.0.is_empty();
         let result = if reload { self.reload().await? } else { Ok(()) };
         let seen = match self.verify(&goal, prepared, reload, result.err()).await? {
@@ -126,7 +130,7 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
     }
 
     /// FRR's running configuration; `None` where frr.service does not run. Daemons that are about to come back are waited for.
-    async fn seen(&self) -> Result<Option<Config>, RunError> {
+    pub(super) async fn seen(&self) -> Result<Option<Config>, RunError> {
         let end = Instant::now() + self.limits.answers;
         let mut settling: Option<(Config, Instant)> = None;
         let mut waited = false;
@@ -160,10 +164,10 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
     }
 
     /// What FRR starts with next is the new text: it may be the very one that lets it start.
-    async fn without_frr(&mut self, prepared: &Prepared, written: bool) -> Result<Configured, RunError> {
-        if written {
+    async fn without_frr(&mut self, prepared: &Prepared, before: &Before) -> Result<Configured, RunError> {
+        if before.file.as_ref() != Some(&prepared.text) {
             self.stage(&prepared.text).await?;
-            self.ports.config.commit().map_err(step("write frr.conf"))?;
+            self.write(&prepared.text, before)?;
         }
         self.ports.service.reload().await.map_err(step("reload FRR"))?;
         let source = "frr.service was stopped, and is coming up".into();
@@ -204,8 +208,9 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
             let verdicts = self.ports.daemons.give(&left.missing).await.map_err(step("give FRR the new lines"))?;
             let verdicts: BTreeMap<Line, Verdict> = left.missing.into_iter().zip(verdicts).collect();
             left = self.shown(goal).await?;
-            refused = self.refusals(goal, &verdicts, &left.missing);
+            refused = refusals(goal, &verdicts, &left.missing);
             if refused.is_empty() || left.extra.is_empty() {
+                self.tolerate(goal, &verdicts, &mut left);
                 break;
             }
         }
@@ -224,7 +229,7 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
     }
 
     /// Waits until what FRR has taken is shown.
-    async fn shown(&self, goal: &Goal) -> Result<Difference, RunError> {
+    pub(super) async fn shown(&self, goal: &Goal) -> Result<Difference, RunError> {
         let end = Instant::now() + SHOWN;
         loop {
             let (left, _) = self.difference(goal).await?;
@@ -235,36 +240,30 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
         }
     }
 
-    /// FRR's words to new lines that it refused. Other lines that it does not show are defaults, belong to daemons that do not
-    /// run, or were refused in the site's configuration before, too: they are told once and not asked for again.
-    fn refusals(&mut self, goal: &Goal, verdicts: &BTreeMap<Line, Verdict>, missing: &[Line]) -> Vec<String> {
-        let mut refused = Vec::new();
-        for line in missing {
+    /// Lines that FRR does not show, and does not refuse as new ones, are defaults, belong to daemons that do not run, or were
+    /// refused in the site's configuration before, too: they are told once and not asked for again. What is ours must be there.
+    fn tolerate(&mut self, goal: &Goal, verdicts: &BTreeMap<Line, Verdict>, left: &mut Difference) {
+        left.missing.retain(|line| {
             let name = line.to_string();
             match verdicts.get(line) {
-                None => {}
-                Some(Verdict::Refused(words)) if !goal.is_old(line) || is_ours(line) => {
-                    refused.push(format!("`{name}`: {words}"))
-                }
-                Some(Verdict::Refused(words)) => {
+                Some(Verdict::Refused(words)) if !is_refusal(goal, line) => {
                     tracing::warn!(line = name, %words, "FRR refuses a line that was in frr.conf before; it is left out");
-                    self.tolerated.insert(name);
                 }
-                Some(Verdict::Unknown) => {
+                Some(Verdict::Unknown) if !is_ours(line) => {
                     tracing::warn!(line = name, "no daemon of FRR that runs knows this line");
-                    self.tolerated.insert(name);
                 }
-                Some(Verdict::Taken) => {
+                Some(Verdict::Taken) if !is_ours(line) || !line.text.starts_with("vni ") => {
                     tracing::debug!(line = name, "FRR takes this line and does not show it");
-                    self.tolerated.insert(name);
                 }
+                _ => return true,
             }
-        }
-        refused
+            self.tolerated.insert(name);
+            false
+        });
     }
 
     /// What must be done, and what is seen.
-    async fn difference(&self, goal: &Goal) -> Result<(Difference, Config), RunError> {
+    pub(super) async fn difference(&self, goal: &Goal) -> Result<(Difference, Config), RunError> {
         let seen = self.ports.daemons.running().await.map_err(step("read FRR's running configuration"))?;
         Ok((goal.difference(&seen, &self.tolerated), seen))
     }
@@ -314,74 +313,23 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
             tokio::time::sleep(ASK_AGAIN).await;
         }
     }
+}
 
-    /// Goes back to the last good configuration.
-    async fn not_verified(&mut self, goal: &Goal, before: &Before, prepared: &Prepared, why: String) -> RunError {
-        tracing::error!(%why, "FRR does not run the new configuration");
-        let target = before.target().filter(|target| *target != prepared.text);
-        let restored = match target {
-            None => self.restart_if_allowed(goal, prepared, Restored::Nothing).await,
-            Some(target) => {
-                let old = Goal::new(target, [prepared.text.as_str()]);
-                match self.restore(target, &old, prepared).await {
-                    Ok(left) if left.is_empty() => Restored::LastGood,
-                    Ok(left) => self.restart_if_allowed(&old, prepared, Restored::Failed(left.to_string())).await,
-                    Err(error) => {
-                        let words = crate::trigger::with_causes(&error);
-                        self.restart_if_allowed(&old, prepared, Restored::Failed(words)).await
-                    }
-                }
-            }
-        };
-        RunError::NotVerified { why, restored }
-    }
+/// A refusal counts where the line is new, or ours.
+fn is_refusal(goal: &Goal, line: &Line) -> bool {
+    !goal.is_old(line) || is_ours(line)
+}
 
-    async fn restore(&mut self, text: &str, goal: &Goal, prepared: &Prepared) -> Result<Difference, RunError> {
-        self.ports.config.restore(text).map_err(step("write the last good frr.conf"))?;
-        // A reload that fails stops FRR 8.4.4. It ran before, so it is started, which is no restart.
-        if !self.ports.service.running().await.map_err(step("ask for frr.service"))? {
-            tracing::warn!("the reload has stopped frr.service: starting it with the last good configuration");
-            self.ports.service.start().await.map_err(step("start FRR"))?;
-            self.seen().await?;
-        }
-        let left = self.converge(goal, prepared).await?;
-        if left.is_empty() {
-            return Ok(left);
-        }
-        self.ports.service.reload().await.map_err(step("reload the last good configuration"))?;
-        self.shown(goal).await
-    }
+/// FRR's words to lines that it refused.
+fn refusals(goal: &Goal, verdicts: &BTreeMap<Line, Verdict>, missing: &[Line]) -> Vec<String> {
+    let refused = missing.iter().filter(|line| is_refusal(goal, line)).filter_map(|line| match verdicts.get(line) {
+        Some(Verdict::Refused(words)) => Some(format!("`{line}`: {words}")),
+        _ => None,
+    });
+    refused.collect()
+}
 
-    /// Gives and takes lines until FRR runs the goal; gives what is left.
-    async fn converge(&mut self, goal: &Goal, prepared: &Prepared) -> Result<Difference, RunError> {
-        let (mut left, mut seen) = self.difference(goal).await?;
-        for _ in 0..ROUNDS {
-            if left.is_empty() {
-                break;
-            }
-            self.ports.daemons.give(&left.missing).await.map_err(step("give FRR the old lines back"))?;
-            left = self.difference(goal).await?.0;
-            self.ports.daemons.take(&left.extra).await.map_err(step("take the new lines out of FRR"))?;
-            (left, seen) = self.difference(goal).await?;
-        }
-        self.forget(&goal.config, &seen, &prepared.standing).await?;
-        Ok(left)
-    }
-
-    async fn restart_if_allowed(&mut self, goal: &Goal, prepared: &Prepared, otherwise: Restored) -> Restored {
-        if prepared.on_reload_failure != OnReloadFailure::Restart {
-            return otherwise;
-        }
-        tracing::warn!("restarting frr.service, as `onReloadFailure: restart` asks for");
-        let restarted = async {
-            self.ports.service.restart().await.map_err(step("restart FRR"))?;
-            self.seen().await?;
-            self.shown(goal).await
-        };
-        match restarted.await {
-            Ok(left) if left.is_empty() => Restored::LastGood,
-            Ok(left) => Restored::Failed(left.to_string()),
-            Err(error) => Restored::Failed(crate::trigger::with_causes(&error)),
-        }
-    }
+/// What a text says, without comments and blanks: also what the comparison leaves out, such as what only a reload applies.
+fn statements(text: &str) -> BTreeSet<&str> {
+    text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with(['!', '#'])).collect()
 }

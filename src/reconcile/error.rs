@@ -68,19 +68,6 @@ pub enum RunError {
     },
 }
 
-impl RunError {
-    /// Whether FRR goes by the configuration before the run, and no link was touched.
-    pub fn kept_what_was(&self) -> bool {
-        matches!(
-            self,
-            Self::Prepare(_)
-                | Self::Refused { .. }
-                | Self::NotTaken { .. }
-                | Self::NotVerified { restored: Restored::LastGood, .. }
-        )
-    }
-}
-
 /// What FRR runs after a change that failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Restored {

@@ -7,6 +7,7 @@ mod pipeline;
 mod port;
 mod prepare;
 mod report;
+mod rollback;
 
 pub use error::{Restored, RunError};
 pub use pipeline::{Limits, Pipeline};

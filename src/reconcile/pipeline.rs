@@ -48,6 +48,8 @@ pub struct Pipeline<L, C, S, D> {
     pub(super) tolerated: BTreeSet<String>,
     /// The text that FRR was given lines of last.
     pub(super) offered: Option<String>,
+    /// Whether FRR was seen to run what the last run was for.
+    verified: bool,
 }
 
 impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S, D> {
@@ -60,13 +62,18 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
         tolerated: BTreeSet<String>,
         offered: Option<String>,
     ) -> Self {
-        Self { ports, renderer, limits, tolerated, offered }
+        Self { ports, renderer, limits, tolerated, offered, verified: false }
     }
 
     /// Lines of frr.conf that FRR takes and does not show, as defaults, or that it never took: to be kept over restarts, so
     /// that nobody asks again.
     pub fn tolerated(&self) -> &BTreeSet<String> {
         &self.tolerated
+    }
+
+    /// Whether FRR was seen to run what the last run was for, whatever became of its links.
+    pub fn verified(&self) -> bool {
+        self.verified
     }
 
     /// Looks at the node, and plans what the inputs ask for. Changes nothing.
@@ -88,14 +95,17 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
         // Links of a VRF must not go before its instance.
         let leaving = links.remove.iter().any(is_ours);
         let (mut unplug, rest) = links.unplug();
+        self.verified = false;
         let configured = self.configure(prepared, leaving, &mut unplug).await?;
+        // Also where links or VNIs do not come up: FRR runs it, and what is missing would be missing with another one, too.
+        self.verified = true;
+        self.ports.config.keep_good(text).map_err(step("keep the configuration to go back to"))?;
         self.apply(&rest, vnis).await?;
         self.forget(&configured.meant, &configured.seen, standing).await?;
         let troubled =
             |vrf: &str| links.problems.iter().any(|problem| LinkRole::Vrf.name(&problem.vrf).as_str() == vrf);
         let able: Vec<(String, u32)> = vnis.iter().filter(|(vrf, _)| !troubled(vrf)).cloned().collect();
         self.wait_up(&able).await?;
-        self.ports.config.keep_good(text).map_err(step("keep the configuration to go back to"))?;
         if configured.written {
             let names: BTreeSet<String> = configured.meant.lines().iter().map(ToString::to_string).collect();
             self.tolerated.retain(|name| names.contains(name));
