@@ -59,8 +59,9 @@ fn reboot(image: Image, down: Down) {
     // When it is back, its word counts.
     server.start_again();
     server.kubectl(&["delete", "vrf", "--all"], "");
-    fabric.node.wait("no VRFs", LIMIT, |node| {
+    // The watch begins anew after a back-off.
+    fabric.node.wait("no VRFs", 2 * LIMIT, |node| {
         let links = node.ok("ip -o link | grep -E ': (vr|br|vx|vd|dv)\\.(blue|red)' || true");
-        if links.is_empty() { Ok(()) } else { Err(links) }
+        if links.is_empty() { Ok(()) } else { Err(links + &node.agent_log() + &node.frr_log()) }
     });
 }
