@@ -22,4 +22,5 @@ pub mod model;
 pub mod reconcile;
 pub mod replace;
 pub mod state;
+mod systemd;
 pub mod trigger;

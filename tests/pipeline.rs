@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use network_operator::config::OnReloadFailure;
+use network_operator::frr::command::Verdict;
 use network_operator::frr::config::{Config, Line};
 use network_operator::frr::render::Renderer;
 use network_operator::link::{LinkOp, LinkPlan, ObservedLinks};

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::frr::check;
+use crate::frr::command::Verdict;
 use crate::frr::config::{Config, Line};
 use crate::frr::converge;
 use crate::frr::files::FrrFiles;
@@ -12,7 +13,7 @@ use crate::frr::service::{FrrService, ServiceError};
 use crate::frr::vty::Vty;
 use crate::link::netlink::Netlink;
 use crate::link::{LinkOp, ObservedLinks};
-use crate::reconcile::{ConfigPort, DaemonPort, LinkPort, Pipeline, PortError, ServicePort, Verdict, VniState};
+use crate::reconcile::{ConfigPort, DaemonPort, LinkPort, Pipeline, PortError, ServicePort, VniState};
 use crate::state::Store;
 
 /// The host, as the agent drives it.
@@ -101,12 +102,7 @@ impl DaemonPort for Vty {
     }
 
     async fn give(&self, lines: &[Line]) -> Result<Vec<Verdict>, PortError> {
-        let verdicts = converge::give(self, lines).await?.into_iter().map(|verdict| match verdict {
-            converge::Verdict::Taken => Verdict::Taken,
-            converge::Verdict::Unknown => Verdict::Unknown,
-            converge::Verdict::Refused(words) => Verdict::Refused(words),
-        });
-        Ok(verdicts.collect())
+        Ok(converge::give(self, lines).await?)
     }
 
     async fn take(&self, lines: &[Line]) -> Result<(), PortError> {

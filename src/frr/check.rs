@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use zbus::Variant;
 
-use super::systemd::Systemd;
+use crate::systemd::Systemd;
 
 /// `vtysh -C` takes a tenth of a second for 4,000 lines; the limit is for a node that is out of breath.
 const LIMIT: Duration = Duration::from_secs(60);

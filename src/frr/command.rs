@@ -4,6 +4,17 @@ use std::sync::Arc;
 
 use super::config::Line;
 
+/// What became of a line that FRR was given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Whoever knows it took it.
+    Taken,
+    /// No daemon that runs knows such a command.
+    Unknown,
+    /// A daemon said no, in these words.
+    Refused(String),
+}
+
 /// One command, and the blocks that it is given in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Command {

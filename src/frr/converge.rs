@@ -5,21 +5,10 @@ use std::sync::Arc;
 
 use futures::future::try_join_all;
 
-use super::command::{Command, giving, taking};
+use super::command::{Command, Verdict, giving, taking};
 use super::config::{Config, Line};
 use super::running::{RunningError, sessions};
 use super::vty::{Vty, VtyError, VtySession};
-
-/// What became of a line that was given to all daemons.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
-    /// Whoever knows it took it.
-    Taken,
-    /// No daemon that runs knows such a command.
-    Unknown,
-    /// A daemon said no, in these words.
-    Refused(String),
-}
 
 /// The configuration that FRR runs. Routing policy is what bgpd has of it.
 ///

@@ -1,7 +1,7 @@
 //! FRR's configuration text and FRR's processes: template and rendering are pure; files, vty and service are adapters.
 
 pub mod check;
-mod command;
+pub mod command;
 pub mod compare;
 pub mod config;
 pub mod converge;
@@ -12,6 +12,5 @@ pub mod running;
 mod section;
 pub mod service;
 mod spelling;
-mod systemd;
 pub mod template;
 pub mod vty;

@@ -89,19 +89,13 @@ pub async fn version(vty: &Vty) -> Result<Option<u32>, RunningError> {
     Ok(version.and_then(|version| version.split('.').next()?.parse().ok()))
 }
 
-/// Gives configuration commands up to the first that the daemon refuses; gives what it said to that one.
-async fn configure(session: &mut VtySession, commands: &[String]) -> Result<Option<VtyError>, RunningError> {
+/// Gives a configuration command; gives what the daemon said where it refuses it.
+async fn configure(session: &mut VtySession, command: &str) -> Result<Option<VtyError>, RunningError> {
     session.ask("configure terminal").await?;
-    let mut refused = None;
-    for command in commands {
-        match session.ask(command).await {
-            Err(error @ VtyError::Refused { .. }) => {
-                refused = Some(error);
-                break;
-            }
-            answer => drop(answer?),
-        }
-    }
+    let refused = match session.ask(command).await {
+        Err(error @ VtyError::Refused { .. }) => Some(error),
+        answer => answer.map(|_| None)?,
+    };
     session.ask("end").await?;
     Ok(refused)
 }
@@ -117,7 +111,7 @@ pub async fn forget_vrfs(vty: &Vty, vrfs: &[String]) -> Result<BTreeMap<String, 
     for mut session in sessions(vty).await? {
         let running = session.ask("show running-config").await?;
         for vrf in vrfs.iter().filter(|vrf| running.lines().any(|line| line == format!("vrf {vrf}"))) {
-            if let Some(error) = configure(&mut session, &[format!("no vrf {vrf}")]).await? {
+            if let Some(error) = configure(&mut session, &format!("no vrf {vrf}")).await? {
                 left.insert(vrf.clone(), error.to_string());
             }
         }

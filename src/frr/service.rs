@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::systemd::Systemd;
+use crate::systemd::Systemd;
 
 /// The unit that is reloaded.
 #[derive(Debug, Clone)]
@@ -139,7 +139,8 @@ impl FrrService {
     /// # Errors
     /// No bus, no unit, or it does not come up in time.
     pub async fn start(&self) -> Result<(), ServiceError> {
-        self.bring_up(false).await
+        let systemd = Systemd::connect().await.map_err(ServiceError::Bus)?;
+        self.is_up(systemd.start(&self.unit, self.limit).await)
     }
 
     /// Restarts the unit: all sessions of the node are lost.
@@ -147,19 +148,13 @@ impl FrrService {
     /// # Errors
     /// As [`FrrService::start`].
     pub async fn restart(&self) -> Result<(), ServiceError> {
-        self.bring_up(true).await
+        let systemd = Systemd::connect().await.map_err(ServiceError::Bus)?;
+        self.is_up(systemd.restart(&self.unit, self.limit).await)
     }
 
-    async fn bring_up(&self, restart: bool) -> Result<(), ServiceError> {
-        let systemd = Systemd::connect().await.map_err(ServiceError::Bus)?;
-        let result = systemd.bring_up(&self.unit, restart, self.limit).await.map_err(|error| self.refused(error))?;
-        match result.as_deref() {
-            Some("done") => Ok(()),
-            result => {
-                let result = result.unwrap_or("no end in time").to_owned();
-                Err(ServiceError::NotUp { unit: self.unit.clone(), result })
-            }
-        }
+    fn is_up(&self, job: zbus::Result<Option<String>>) -> Result<(), ServiceError> {
+        let result = job.map_err(|error| self.refused(error))?.unwrap_or_else(|| "no end in time".to_owned());
+        if result == "done" { Ok(()) } else { Err(ServiceError::NotUp { unit: self.unit.clone(), result }) }
     }
 
     fn refused(&self, source: zbus::Error) -> ServiceError {

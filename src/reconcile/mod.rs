@@ -11,6 +11,6 @@ mod rollback;
 
 pub use error::{Restored, RunError};
 pub use pipeline::{Limits, Pipeline};
-pub use port::{ConfigPort, DaemonPort, LinkPort, PortError, Ports, ServicePort, Verdict, VniState};
+pub use port::{ConfigPort, DaemonPort, LinkPort, PortError, Ports, ServicePort, VniState};
 pub use prepare::{Inputs, PrepareError, Prepared, prepare, render};
 pub use report::{Outcome, Reporter};

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 
+use crate::frr::command::Verdict;
 use crate::frr::config::{Config, Line};
 use crate::link::{LinkOp, ObservedLinks};
 
@@ -58,17 +59,6 @@ pub struct VniState {
     pub vni: u32,
     /// Whether the L3 VNI is up.
     pub up: bool,
-}
-
-/// What became of a line that FRR was given.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
-    /// Whoever knows it took it.
-    Taken,
-    /// No daemon that runs knows such a command.
-    Unknown,
-    /// A daemon said no, in these words.
-    Refused(String),
 }
 
 /// FRR's running state.

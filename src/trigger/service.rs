@@ -1,43 +1,16 @@
 //! frr.service as systemd tells of it over D-Bus: when it starts, stops and reloads, and when it has.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use futures::StreamExt;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use zbus::fdo::PropertiesProxy;
-use zbus::{OwnedObjectPath, Variant};
+use zbus::Variant;
 
 use super::{Trigger, patience};
+use crate::systemd::{ServiceState, Systemd};
 
-/// How long systemd may take to answer.
-const ANSWER: Duration = Duration::from_secs(30);
 const PATH_OF_THE_BUS: &str = "/run/dbus/system_bus_socket";
-/// systemd's manager (org.freedesktop.systemd1(5)).
-#[zbus::proxy(
-    interface = "org.freedesktop.systemd1.Manager",
-    default_service = "org.freedesktop.systemd1",
-    default_path = "/org/freedesktop/systemd1"
-)]
-trait Manager {
-    fn subscribe(&self) -> zbus::Result<()>;
-    fn load_unit(&self, name: &str) -> zbus::Result<OwnedObjectPath>;
-}
-
-#[zbus::proxy(interface = "org.freedesktop.systemd1.Unit", default_service = "org.freedesktop.systemd1")]
-trait Unit {
-    #[zbus(property(emits_changed_signal = "false"))]
-    fn active_state(&self) -> zbus::Result<String>;
-    #[zbus(property(emits_changed_signal = "false"), name = "InvocationID")]
-    fn invocation_id(&self) -> zbus::Result<Vec<u8>>;
-}
-
-#[zbus::proxy(interface = "org.freedesktop.systemd1.Service", default_service = "org.freedesktop.systemd1")]
-trait Service {
-    #[zbus(property(emits_changed_signal = "false"), name = "MainPID")]
-    fn main_pid(&self) -> zbus::Result<u32>;
-}
 
 /// Why nothing is heard of the unit.
 #[derive(Debug, thiserror::Error)]
@@ -78,18 +51,13 @@ pub async fn watch(unit: String, triggers: mpsc::UnboundedSender<Trigger>, cance
 async fn follow(
     unit: &str,
     triggers: &mpsc::UnboundedSender<Trigger>,
-    seen: &mut Option<State>,
+    seen: &mut Option<ServiceState>,
     failures: &mut u32,
 ) -> zbus::Result<()> {
-    let connection = zbus::connection::Builder::system().method_timeout(ANSWER).build().await?;
-    let manager = ManagerProxy::new(&connection).await?;
-    let mut owner = manager.inner().receive_owner_changed().await?;
-    let path = manager.load_unit(unit).await?;
-    let properties = PropertiesProxy::builder(&connection).destination("org.freedesktop.systemd1");
-    let properties = properties.path(&path).build().await?;
-    let mut changes = properties.receive_properties_changed().await?;
-    manager.subscribe().await?;
-    let state = State::read(&connection, &path).await?;
+    let systemd = Systemd::connect().await?;
+    let mut owner = systemd.owner_changes().await?;
+    let mut changes = systemd.property_changes(unit).await?;
+    let state = systemd.service(unit).await?;
     // Asked for after the signals are: what happens in between is told.
     if *failures > 0 {
         tracing::info!("systemd tells of {unit} again");
@@ -113,27 +81,8 @@ async fn follow(
     }
 }
 
-/// What of the unit's properties says that something happened.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct State {
-    active: String,
-    /// Another one with each start, the same over a reload.
-    invocation: Vec<u8>,
-    /// watchfrr; a reload restarts it.
-    main_pid: u32,
-}
-
-impl State {
-    async fn read(connection: &zbus::Connection, path: &OwnedObjectPath) -> zbus::Result<Self> {
-        let unit = UnitProxy::builder(connection).path(path).build().await?;
-        let service = ServiceProxy::builder(connection).path(path).build().await?;
-        Ok(Self {
-            active: unit.active_state().await?,
-            invocation: unit.invocation_id().await?,
-            main_pid: service.main_pid().await?,
-        })
-    }
-
+/// What of the unit's properties says that something happened. The main process is watchfrr, which a reload restarts.
+impl ServiceState {
     fn update(&mut self, changed: &HashMap<&str, Variant<'_>>) {
         if let Some(Ok(active)) = changed.get("ActiveState").map(<&str>::try_from) {
             active.clone_into(&mut self.active);
@@ -165,8 +114,8 @@ impl State {
 mod tests {
     use super::*;
 
-    fn state(active: &str, invocation: u8, main_pid: u32) -> State {
-        State { active: active.to_owned(), invocation: vec![invocation], main_pid }
+    fn state(active: &str, invocation: u8, main_pid: u32) -> ServiceState {
+        ServiceState { active: active.to_owned(), invocation: vec![invocation], main_pid }
     }
 
     #[test]
@@ -179,7 +128,8 @@ mod tests {
             state("activating", 2, 0),
             state("active", 2, 11),
         ];
-        let told = |states: &[State]| states.windows(2).map(|pair| pair[1].trigger(&pair[0])).collect::<Vec<_>>();
+        let told =
+            |states: &[ServiceState]| states.windows(2).map(|pair| pair[1].trigger(&pair[0])).collect::<Vec<_>>();
         let (moves, settled, started) =
             (Some(Trigger::ServiceMoves), Some(Trigger::Service), Some(Trigger::ServiceStarted));
         assert_eq!(told(&reload), [moves, moves, settled]);

@@ -1,16 +1,17 @@
-//! systemd over D-Bus: a connection, units, jobs that are waited for.
+//! systemd over D-Bus: a connection, units and their properties, jobs that are waited for.
 
 use std::time::Duration;
 
 use futures::StreamExt;
-use zbus::OwnedObjectPath;
-use zbus::Variant;
+use zbus::fdo::{PropertiesChangedStream, PropertiesProxy};
+use zbus::proxy::OwnerChangedStream;
+use zbus::{OwnedObjectPath, Variant};
 
 /// How long systemd may take to answer a call; a job takes longer and has a limit of its own.
 const ANSWER: Duration = Duration::from_secs(30);
 
 /// Name and value of a unit's property.
-pub(super) type Property<'a> = (&'a str, Variant<'a>);
+pub(crate) type Property<'a> = (&'a str, Variant<'a>);
 
 /// systemd's manager (org.freedesktop.systemd1(5)).
 #[zbus::proxy(
@@ -42,57 +43,100 @@ trait Unit {
     fn load_state(&self) -> zbus::Result<String>;
     #[zbus(property(emits_changed_signal = "false"))]
     fn active_state(&self) -> zbus::Result<String>;
+    #[zbus(property(emits_changed_signal = "false"), name = "InvocationID")]
+    fn invocation_id(&self) -> zbus::Result<Vec<u8>>;
+}
+
+/// What only services have.
+#[zbus::proxy(interface = "org.freedesktop.systemd1.Service", default_service = "org.freedesktop.systemd1")]
+trait Service {
+    #[zbus(property(emits_changed_signal = "false"), name = "MainPID")]
+    fn main_pid(&self) -> zbus::Result<u32>;
 }
 
 /// The states of a unit.
 #[derive(Debug)]
-pub(super) struct UnitState {
+pub(crate) struct UnitState {
     /// `loaded`, `not-found`, `masked`, …
-    pub(super) load: String,
+    pub(crate) load: String,
     /// `active`, `reloading`, `failed`, …
-    pub(super) active: String,
+    pub(crate) active: String,
+}
+
+/// What tells one life of a service from the next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ServiceState {
+    /// `active`, `reloading`, `failed`, …
+    pub(crate) active: String,
+    /// Another one with each start, the same over a reload.
+    pub(crate) invocation: Vec<u8>,
+    /// Its main process; 0 where it has none.
+    pub(crate) main_pid: u32,
 }
 
 /// A connection to systemd.
 #[derive(Debug)]
-pub(super) struct Systemd {
+pub(crate) struct Systemd {
     connection: zbus::Connection,
     manager: ManagerProxy<'static>,
 }
 
 impl Systemd {
-    pub(super) async fn connect() -> zbus::Result<Self> {
+    pub(crate) async fn connect() -> zbus::Result<Self> {
         let builder = zbus::connection::Builder::system().method_timeout(ANSWER);
         let connection = builder.build().await?;
         let manager = ManagerProxy::new(&connection).await?;
         Ok(Self { connection, manager })
     }
 
-    pub(super) async fn unit(&self, name: &str) -> zbus::Result<UnitState> {
+    pub(crate) async fn unit(&self, name: &str) -> zbus::Result<UnitState> {
         let path = self.manager.load_unit(name).await?;
         let unit = UnitProxy::builder(&self.connection).path(path).build().await?;
         Ok(UnitState { load: unit.load_state().await?, active: unit.active_state().await? })
     }
 
+    pub(crate) async fn service(&self, name: &str) -> zbus::Result<ServiceState> {
+        let path = self.manager.load_unit(name).await?;
+        let unit = UnitProxy::builder(&self.connection).path(&path).build().await?;
+        let service = ServiceProxy::builder(&self.connection).path(&path).build().await?;
+        Ok(ServiceState {
+            active: unit.active_state().await?,
+            invocation: unit.invocation_id().await?,
+            main_pid: service.main_pid().await?,
+        })
+    }
+
+    /// Changes of a unit's properties, from now on.
+    pub(crate) async fn property_changes(&self, name: &str) -> zbus::Result<PropertiesChangedStream> {
+        let path = self.manager.load_unit(name).await?;
+        let properties = PropertiesProxy::builder(&self.connection).destination("org.freedesktop.systemd1");
+        let changes = properties.path(path).build().await?.receive_properties_changed().await?;
+        self.manager.subscribe().await?;
+        Ok(changes)
+    }
+
+    /// Tells when systemd itself goes from the bus or comes to it.
+    pub(crate) async fn owner_changes(&self) -> zbus::Result<OwnerChangedStream<'static>> {
+        self.manager.inner().receive_owner_changed().await
+    }
+
     /// Reloads a unit; gives the result of the job (`done`, `failed`, `canceled`, …), `None` where it has no end in time.
-    pub(super) async fn reload(&self, name: &str, limit: Duration) -> zbus::Result<Option<String>> {
+    pub(crate) async fn reload(&self, name: &str, limit: Duration) -> zbus::Result<Option<String>> {
         self.job(limit, self.manager.reload_unit(name, "replace")).await
     }
 
-    /// Starts or restarts a unit; gives the result of the job as [`Systemd::reload`] does.
-    pub(super) async fn bring_up(&self, name: &str, restart: bool, limit: Duration) -> zbus::Result<Option<String>> {
-        let job = async {
-            if restart {
-                self.manager.restart_unit(name, "replace").await
-            } else {
-                self.manager.start_unit(name, "replace").await
-            }
-        };
-        self.job(limit, job).await
+    /// Starts a unit; gives the result of the job as [`Systemd::reload`] does.
+    pub(crate) async fn start(&self, name: &str, limit: Duration) -> zbus::Result<Option<String>> {
+        self.job(limit, self.manager.start_unit(name, "replace")).await
+    }
+
+    /// Restarts a unit; gives the result of the job as [`Systemd::reload`] does.
+    pub(crate) async fn restart(&self, name: &str, limit: Duration) -> zbus::Result<Option<String>> {
+        self.job(limit, self.manager.restart_unit(name, "replace")).await
     }
 
     /// Runs a transient unit to its end; gives the result of the job as [`Systemd::reload`] does.
-    pub(super) async fn run(
+    pub(crate) async fn run(
         &self,
         name: &str,
         properties: &[Property<'_>],
