@@ -7,12 +7,13 @@ use tokio::time::Instant;
 
 use super::error::{Restored, RunError, step};
 use super::goal::Goal;
-use super::pipeline::{ASK_AGAIN, Pipeline};
+use super::pipeline::{ASK_AGAIN, Pipeline, until};
 use super::{ConfigPort, DaemonPort, LinkPort, PortError, Prepared, ServicePort};
 use crate::frr::command::Verdict;
 use crate::frr::compare::{Difference, is_ours};
 use crate::frr::config::{Config, Line};
-use crate::link::LinkOp;
+use crate::link::{LinkOp, LinkPlan};
+use crate::trigger::with_causes;
 
 /// How long a daemon may take to show what it has taken: mgmtd applies it behind its answer.
 const SHOWN: Duration = Duration::from_secs(1);
@@ -102,10 +103,8 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
         if written {
             self.write(text, &before)?;
         }
-        self.unplug(unplug).await?;
-        self.find_neighbors(&prepared.links).await?;
         // Over the vty, too: frr-reload.py starts a process for each line that goes.
-        self.ports.daemons.take(&left.extra).await.map_err(step("take old lines out of FRR"))?;
+        self.take(&left.extra, &prepared.links, unplug).await?;
         // A file that says in other words what FRR runs is no news to FRR.
         let told = before.target().unwrap_or_default();
         let news = written && (!lines.is_empty() || statements(told) != statements(text));
@@ -201,9 +200,7 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
         for taken in [false, true] {
             if taken {
                 // Something may have to go first, such as a VNI from another VRF.
-                self.unplug(unplug).await?;
-                self.find_neighbors(&prepared.links).await?;
-                self.ports.daemons.take(&left.extra).await.map_err(step("take lines out of FRR"))?;
+                self.take(&left.extra, &prepared.links, unplug).await?;
                 left = self.difference(goal).await?.0;
             }
             let verdicts = self.ports.daemons.give(&left.missing).await.map_err(step("give FRR the new lines"))?;
@@ -220,25 +217,15 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
         }
         let restored = match before.target() {
             None => Restored::Nothing,
-            Some(target) => match self.converge(&Goal::new(target, [prepared.text.as_str()]), prepared).await {
-                Ok(left) if left.is_empty() => Restored::LastGood,
-                Ok(left) => Restored::Failed(left.to_string()),
-                Err(error) => Restored::Failed(crate::trigger::with_causes(&error)),
-            },
+            Some(target) => self.converge(&Goal::new(target, [prepared.text.as_str()]), prepared).await.into(),
         };
         Err(RunError::NotTaken { lines: refused, restored })
     }
 
     /// Waits until what FRR has taken is shown.
     pub(super) async fn shown(&self, goal: &Goal) -> Result<Difference, RunError> {
-        let end = Instant::now() + SHOWN;
-        loop {
-            let (left, _) = self.difference(goal).await?;
-            if left.missing.is_empty() || Instant::now() >= end {
-                return Ok(left);
-            }
-            tokio::time::sleep(ASK_AGAIN).await;
-        }
+        let left = async || Ok(self.difference(goal).await?.0);
+        until(SHOWN, left, |left| left.missing.is_empty()).await
     }
 
     /// Lines that FRR does not show, and does not refuse as new ones, are defaults, belong to daemons that do not run, or were
@@ -286,33 +273,41 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
         reloaded: bool,
         failed: Option<PortError>,
     ) -> Result<Result<Config, String>, RunError> {
-        let said = failed.map(|error| crate::trigger::with_causes(error.as_ref()));
+        let said = failed.map(|error| with_causes(error.as_ref()));
         // Daemons answer while systemd stops them.
         if reloaded && !self.ports.service.running().await.map_err(step("ask for frr.service"))? {
             let why = "the reload has stopped frr.service".to_owned();
             return Ok(Err(said.into_iter().chain([why]).collect::<Vec<_>>().join("; ")));
         }
-        let end = Instant::now() + SHOWN;
-        loop {
-            let why = match self.difference(goal).await {
-                Err(error) => crate::trigger::with_causes(&error),
-                Ok((left, _)) if !left.is_empty() => left.to_string(),
-                Ok((_, seen)) => match self.missing(&prepared.vnis, |_| true).await {
-                    Ok(unmapped) if unmapped.is_empty() => {
-                        if let Some(said) = said {
-                            tracing::warn!(%said, "but FRR runs what was meant");
-                        }
-                        return Ok(Ok(seen));
-                    }
-                    Ok(unmapped) => format!("zebra does not map {unmapped}"),
-                    Err(error) => crate::trigger::with_causes(&error),
-                },
-            };
-            if Instant::now() >= end {
-                return Ok(Err(said.into_iter().chain([why]).collect::<Vec<_>>().join("; ")));
+        match until(SHOWN, async || Ok(self.runs(goal, prepared).await), Result::is_ok).await? {
+            Ok(seen) => {
+                if let Some(said) = said {
+                    tracing::warn!(%said, "but FRR runs what was meant");
+                }
+                Ok(Ok(seen))
             }
-            tokio::time::sleep(ASK_AGAIN).await;
+            Err(why) => Ok(Err(said.into_iter().chain([why]).collect::<Vec<_>>().join("; "))),
         }
+    }
+
+    /// What FRR runs, if it is what was meant.
+    async fn runs(&self, goal: &Goal, prepared: &Prepared) -> Result<Config, String> {
+        let (left, seen) = self.difference(goal).await.map_err(|error| with_causes(&error))?;
+        if !left.is_empty() {
+            return Err(left.to_string());
+        }
+        match self.missing(&prepared.vnis, |_| true).await {
+            Ok(unmapped) if unmapped.is_empty() => Ok(seen),
+            Ok(unmapped) => Err(format!("zebra does not map {unmapped}")),
+            Err(error) => Err(with_causes(&error)),
+        }
+    }
+
+    /// Takes lines out of FRR, and links out of service before.
+    async fn take(&self, lines: &[Line], links: &LinkPlan, unplug: &mut Vec<LinkOp>) -> Result<(), RunError> {
+        self.unplug(unplug).await?;
+        self.find_neighbors(links).await?;
+        self.ports.daemons.take(lines).await.map_err(step("take lines out of FRR"))
     }
 }
 

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{PortError, PrepareError};
+use crate::frr::compare::Difference;
+use crate::trigger::with_causes;
 
 /// Why a run did not get to its end.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +82,17 @@ pub enum Restored {
     /// Neither the new nor the old one.
     #[error("and the last good configuration could not be restored: {0}")]
     Failed(String),
+}
+
+impl From<Result<Difference, RunError>> for Restored {
+    /// What is left on the way back to the last good configuration.
+    fn from(left: Result<Difference, RunError>) -> Self {
+        match left {
+            Ok(left) if left.is_empty() => Self::LastGood,
+            Ok(left) => Self::Failed(left.to_string()),
+            Err(error) => Self::Failed(with_causes(&error)),
+        }
+    }
 }
 
 fn kept(left: &BTreeMap<String, String>) -> String {

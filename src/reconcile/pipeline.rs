@@ -38,6 +38,22 @@ impl Default for Limits {
 /// How long to leave FRR alone between two questions: it tells nobody when something changes.
 pub(super) const ASK_AGAIN: Duration = Duration::from_millis(100);
 
+/// Asks until the answer is good or the limit has passed; gives the last answer.
+pub(super) async fn until<T>(
+    limit: Duration,
+    mut ask: impl AsyncFnMut() -> Result<T, RunError>,
+    good: impl Fn(&T) -> bool,
+) -> Result<T, RunError> {
+    let end = Instant::now() + limit;
+    loop {
+        let answer = ask().await?;
+        if good(&answer) || Instant::now() >= end {
+            return Ok(answer);
+        }
+        tokio::time::sleep(ASK_AGAIN).await;
+    }
+}
+
 /// The pipeline of one node, and what it must remember between runs.
 #[derive(Debug)]
 pub struct Pipeline<L, C, S, D> {
@@ -93,7 +109,7 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
     pub async fn carry_out(&mut self, prepared: &Prepared) -> Result<Outcome, RunError> {
         let Prepared { text, links, vnis, standing, .. } = prepared;
         // Links of a VRF must not go before its instance.
-        let leaving = links.remove.iter().any(is_ours);
+        let leaving = !links.remove.is_empty();
         let (mut unplug, rest) = links.unplug();
         self.verified = false;
         let configured = self.configure(prepared, leaving, &mut unplug).await?;
@@ -137,20 +153,17 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
         let ours = |vrf: &str| OwnedName::recognise(vrf).is_some_and(|name| name.role == LinkRole::Vrf);
         let mut vrfs: Vec<String> =
             seen.vrf_stanzas().into_iter().filter(|vrf| ours(vrf) && !stays(vrf)).map(str::to_owned).collect();
-        let limit = self.limits.forgotten;
-        let end = Instant::now() + limit;
-        while !vrfs.is_empty() {
-            let left: BTreeMap<String, String> =
-                self.ports.daemons.forget_vrfs(&vrfs).await.map_err(step("remove VRF stanzas from FRR"))?;
-            vrfs.retain(|vrf| left.contains_key(vrf));
-            if !vrfs.is_empty() {
-                if Instant::now() >= end {
-                    return Err(RunError::NotForgotten { left, limit });
-                }
-                tokio::time::sleep(ASK_AGAIN).await;
-            }
+        if vrfs.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let limit = self.limits.forgotten;
+        let ask = async || {
+            let left = self.ports.daemons.forget_vrfs(&vrfs).await.map_err(step("remove VRF stanzas from FRR"))?;
+            vrfs.retain(|vrf| left.contains_key(vrf));
+            Ok(left)
+        };
+        let left = until(limit, ask, BTreeMap::is_empty).await?;
+        if left.is_empty() { Ok(()) } else { Err(RunError::NotForgotten { left, limit }) }
     }
 
     /// Deletes the VXLANs that go, once, and waits until zebra has seen it. See [`LinkPlan::unplug`].
@@ -161,15 +174,12 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
         }
         self.ports.links.apply(&vxlans).await.map_err(step("delete VXLANs"))?;
         let vrfs: Vec<String> = vxlans.iter().filter_map(|op| op.deletes(LinkRole::Vxlan)).map(name_of_vrf).collect();
-        let end = Instant::now() + self.limits.unplugged;
-        loop {
+        let any_up = async || {
             let vnis = self.ports.daemons.vnis().await.map_err(step("ask zebra for its VNIs"))?;
-            let up = vrfs.iter().any(|vrf| vnis.get(vrf).is_some_and(|vni| vni.up));
-            if !up || Instant::now() >= end {
-                return Ok(());
-            }
-            tokio::time::sleep(ASK_AGAIN).await;
-        }
+            Ok(vrfs.iter().any(|vrf| vnis.get(vrf).is_some_and(|vni| vni.up)))
+        };
+        until(self.limits.unplugged, any_up, |up| !up).await?;
+        Ok(())
     }
 
     /// Has bgpd find its neighbors that go, where its version needs that.
@@ -186,26 +196,16 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
         }
         for vrf in going {
             let (name, neighbor) = (LinkRole::VethVrf.name(&vrf), LinkRole::VethDefault.name(&vrf).to_string());
-            if self.addressed(&neighbor).await? {
+            let addressed =
+                async || self.ports.daemons.addressed(&neighbor).await.map_err(step("ask bgpd for a neighbor"));
+            if addressed().await? {
                 let apply =
                     async |op: LinkOp| self.ports.links.apply(&[op]).await.map_err(step("set a veth down and up"));
                 apply(LinkOp::SetDown { name: name.clone() }).await?;
-                self.until_addressed(&neighbor, false).await?;
+                until(self.limits.unplugged, addressed, |addressed| !addressed).await?;
                 apply(LinkOp::SetUp { name }).await?;
-                self.until_addressed(&neighbor, true).await?;
+                until(self.limits.unplugged, addressed, |addressed| *addressed).await?;
             }
-        }
-        Ok(())
-    }
-
-    async fn addressed(&self, neighbor: &str) -> Result<bool, RunError> {
-        self.ports.daemons.addressed(neighbor).await.map_err(step("ask bgpd for a neighbor"))
-    }
-
-    async fn until_addressed(&self, neighbor: &str, wanted: bool) -> Result<(), RunError> {
-        let end = Instant::now() + self.limits.unplugged;
-        while self.addressed(neighbor).await? != wanted && Instant::now() < end {
-            tokio::time::sleep(ASK_AGAIN).await;
         }
         Ok(())
     }
@@ -229,14 +229,7 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
         good: impl Fn(bool) -> bool + Copy,
         limit: Duration,
     ) -> Result<String, RunError> {
-        let end = Instant::now() + limit;
-        loop {
-            let missing = self.missing(vnis, good).await?;
-            if missing.is_empty() || Instant::now() >= end {
-                return Ok(missing);
-            }
-            tokio::time::sleep(ASK_AGAIN).await;
-        }
+        until(limit, async || self.missing(vnis, good).await, String::is_empty).await
     }
 
     pub(super) async fn missing(
@@ -268,8 +261,4 @@ fn outcome(configured: Configured, prepared: &Prepared) -> Outcome {
 
 fn name_of_vrf(vrf: VrfName) -> String {
     LinkRole::Vrf.name(&vrf).to_string()
-}
-
-fn is_ours(op: &LinkOp) -> bool {
-    matches!(op, LinkOp::Delete { name } if OwnedName::recognise(name.as_str()).is_some())
 }

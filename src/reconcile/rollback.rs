@@ -26,13 +26,9 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
             None => self.restart_if_allowed(goal, prepared, Restored::Nothing).await,
             Some(target) => {
                 let old = Goal::new(target, [prepared.text.as_str()]);
-                match self.restore(target, &old, prepared).await {
-                    Ok(left) if left.is_empty() => Restored::LastGood,
-                    Ok(left) => self.restart_if_allowed(&old, prepared, Restored::Failed(left.to_string())).await,
-                    Err(error) => {
-                        let words = crate::trigger::with_causes(&error);
-                        self.restart_if_allowed(&old, prepared, Restored::Failed(words)).await
-                    }
+                match self.restore(target, &old, prepared).await.into() {
+                    Restored::LastGood => Restored::LastGood,
+                    failed => self.restart_if_allowed(&old, prepared, failed).await,
                 }
             }
         };
@@ -81,10 +77,6 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
             self.seen().await?;
             self.shown(goal).await
         };
-        match restarted.await {
-            Ok(left) if left.is_empty() => Restored::LastGood,
-            Ok(left) => Restored::Failed(left.to_string()),
-            Err(error) => Restored::Failed(crate::trigger::with_causes(&error)),
-        }
+        restarted.await.into()
     }
 }
