@@ -24,6 +24,7 @@ trait Manager {
     fn load_unit(&self, name: &str) -> zbus::Result<OwnedObjectPath>;
     fn start_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     fn restart_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
+    fn reset_failed_unit(&self, name: &str) -> zbus::Result<()>;
     fn reload_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     fn start_transient_unit(
         &self,
@@ -127,12 +128,21 @@ impl Systemd {
 
     /// Starts a unit; gives the result of the job as [`Systemd::reload`] does.
     pub(crate) async fn start(&self, name: &str, limit: Duration) -> zbus::Result<Option<String>> {
+        self.forgive(name).await;
         self.job(limit, self.manager.start_unit(name, "replace")).await
     }
 
-    /// Restarts a unit; gives the result of the job as [`Systemd::reload`] does.
+    /// Restarts a unit as [`Systemd::start`] starts one.
     pub(crate) async fn restart(&self, name: &str, limit: Duration) -> zbus::Result<Option<String>> {
+        self.forgive(name).await;
         self.job(limit, self.manager.restart_unit(name, "replace")).await
+    }
+
+    /// What counted against the unit's start limit (`StartLimitBurst=`, systemd.unit(5)) does not any more: whoever asks for
+    /// a start has a back-off of his own.
+    async fn forgive(&self, name: &str) {
+        // A unit that systemd has not loaded has nothing that counts; whatever else is wrong, the start will say.
+        let _ = self.manager.reset_failed_unit(name).await;
     }
 
     /// Runs a transient unit to its end; gives the result of the job as [`Systemd::reload`] does.

@@ -438,6 +438,27 @@ async fn a_reload_that_stops_frr_is_followed_by_a_start_with_the_old_text() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_frr_that_our_reload_has_stopped_is_started_until_it_runs_and_one_that_somebody_stopped_is_not() {
+    let old = "log one\nlog bad\n";
+    let host = settled().with(|state| {
+        (state.conf, state.good, state.bad, state.fragile) = (Some(old.into()), None, vec!["log bad"], true);
+        state.fails = Some("start");
+    });
+    host.0.lock().unwrap().running = vec!["log one".into()];
+    let mut pipeline = pipeline(&host);
+    let words = pipeline.carry_out(&text("log one\nlog bad\nlog new\n")).await.unwrap_err().to_string();
+    assert!(words.contains("could not be restored") && words.contains("start fails"), "{words}");
+    assert!(host.0.lock().unwrap().stopped);
+    host.calls();
+    pipeline.carry_out(&text(old)).await.unwrap();
+    assert!(!host.0.lock().unwrap().stopped);
+    assert_eq!(host.calls()[0], "start");
+    host.0.lock().unwrap().stopped = true;
+    pipeline.carry_out(&text(old)).await.unwrap_err();
+    assert!(!host.calls().contains(&"start".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
 async fn frr_is_restarted_only_where_the_operator_file_says_so() {
     for (policy, restarts) in [(OnReloadFailure::Keep, 0), (OnReloadFailure::Restart, 1)] {
         let host = settled().with(|state| state.lost = vec!["log one"]);

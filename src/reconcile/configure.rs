@@ -72,6 +72,8 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
         let written = before.file.as_deref() != Some(text);
         // What was given to FRR and never became frr.conf must go, too, where it is not meant any more.
         let goal = Goal::new(text, before.texts().chain(self.offered.as_deref()));
+        // Its way back ended before FRR was up; frr.conf is the one to go back to since then.
+        self.start_again().await?;
         let Some(seen) = self.seen().await? else { return self.without_frr(prepared, &before).await };
         // What FRR shows again need not be tolerated any more.
         if !self.tolerated.is_empty() {

@@ -64,6 +64,8 @@ pub struct Pipeline<L, C, S, D> {
     pub(super) tolerated: BTreeSet<String>,
     /// The text that FRR was given lines of last.
     pub(super) offered: Option<String>,
+    /// Whether a reload of ours has stopped FRR, and it could not be started since.
+    pub(super) stopped: bool,
     /// Whether FRR was seen to run what the last run was for.
     verified: bool,
 }
@@ -78,7 +80,7 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
         tolerated: BTreeSet<String>,
         offered: Option<String>,
     ) -> Self {
-        Self { ports, renderer, limits, tolerated, offered, verified: false }
+        Self { ports, renderer, limits, tolerated, offered, stopped: false, verified: false }
     }
 
     /// Lines of frr.conf that FRR takes and does not show, as defaults, or that it never took: to be kept over restarts, so

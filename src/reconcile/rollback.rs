@@ -37,18 +37,26 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
 
     async fn restore(&mut self, text: &str, goal: &Goal, prepared: &Prepared) -> Result<Difference, RunError> {
         self.ports.config.restore(text).map_err(step("write the last good frr.conf"))?;
-        // A reload that fails stops FRR 8.4.4. It ran before, so it is started, which is no restart.
-        if !self.ports.service.running().await.map_err(step("ask for frr.service"))? {
-            tracing::warn!("the reload has stopped frr.service: starting it with the last good configuration");
-            self.ports.service.start().await.map_err(step("start FRR"))?;
-            self.seen().await?;
-        }
+        self.stopped |= !self.ports.service.running().await.map_err(step("ask for frr.service"))?;
+        self.start_again().await?;
         let left = self.converge(goal, prepared).await?;
         if left.is_empty() {
             return Ok(left);
         }
         self.ports.service.reload().await.map_err(step("reload the last good configuration"))?;
         self.shown(goal).await
+    }
+
+    /// Starts FRR where a reload of ours has stopped it, as 8.4.4 does when its reload fails. It ran before: no restart.
+    pub(super) async fn start_again(&mut self) -> Result<(), RunError> {
+        if !self.stopped {
+            return Ok(());
+        }
+        tracing::warn!("the reload has stopped frr.service: starting it with the last good configuration");
+        self.ports.service.start().await.map_err(step("start FRR"))?;
+        self.stopped = false;
+        self.seen().await?;
+        Ok(())
     }
 
     /// Gives and takes lines until FRR runs the goal; gives what is left.
