@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use futures::StreamExt;
+use futures::future::ready;
+use futures::{Stream, StreamExt};
 use kube::core::DeserializeGuard;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
@@ -155,7 +156,7 @@ pub async fn watch(
     cancel: CancellationToken,
 ) {
     let api: Api<Guarded> = Api::all(client);
-    let stream = watcher(api, watcher::Config::default()).default_backoff();
+    let stream = answers(watcher(api, watcher::Config::default()), &objects);
     let mut stream = std::pin::pin!(stream.take_until(cancel.cancelled_owned()));
     let mut last_error = None;
     while let Some(event) = stream.next().await {
@@ -180,6 +181,23 @@ pub async fn watch(
             }
         }
     }
+}
+
+/// What the API server says. That a list begins is said by ourselves: it is no answer, and must not end the back-off.
+fn answers(
+    events: impl Stream<Item = watcher::Result<watcher::Event<Guarded>>>,
+    objects: &KubeObjects,
+) -> impl Stream<Item = watcher::Result<watcher::Event<Guarded>>> {
+    let heard = events.filter_map(|event| {
+        ready(match event {
+            Ok(begin @ watcher::Event::Init) => {
+                objects.event(begin);
+                None
+            }
+            answer => Some(answer),
+        })
+    });
+    heard.default_backoff()
 }
 
 /// The HTTP status that an error of the API server has.
@@ -245,6 +263,18 @@ mod tests {
         assert_eq!(objects.event(watcher::Event::InitDone), Effect::Changed, "an empty list is an answer");
         objects.kind_is_gone();
         assert_eq!(count(&objects), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_api_server_that_is_away_is_asked_less_and_less_often_and_no_list_counts_as_an_answer() {
+        let objects = KubeObjects::default();
+        let away = || [Ok(watcher::Event::Init), Err(watcher::Error::NoResourceVersion)];
+        let events = futures::stream::iter((0..10).flat_map(|_| away()));
+        let begin = tokio::time::Instant::now();
+        let told: Vec<_> = answers(events, &objects).collect().await;
+        assert_eq!(told.iter().filter(|event| event.is_err()).count(), 10);
+        assert_eq!(told.len(), 10);
+        assert!(begin.elapsed() > std::time::Duration::from_secs(60), "{:?}", begin.elapsed());
     }
 
     #[test]
