@@ -10,7 +10,7 @@ demo: setup-node
 
 ## test: install what the tests need, and run all of them
 test: setup
-	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-3} $(CARGO) test --locked
+	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-4} $(CARGO) test --locked
 
 ## soak: the long tests: hundreds of change sets and kills on both FRR versions, most of an hour (SOAK_SCALE=10: a tenth);
 ##       the lines that begin with SOAK sum them up

@@ -51,9 +51,11 @@ impl Node {
         assert_eq!(state(), before);
     }
 
-    /// What FRR said last.
-    pub fn frr_log(&self) -> String {
-        self.ok("journalctl -u frr -o cat --no-pager -n 60")
+    /// What FRR, systemd of it, and the agent said last, in one order.
+    pub fn last_words(&self) -> String {
+        self.ok(
+            "journalctl -u frr -u network-operator -o short-monotonic --no-hostname --no-pager -n 120 | cut -c1-300",
+        )
     }
 
     /// What the agent said.
@@ -66,7 +68,7 @@ impl Node {
         self.wait(&format!("the agent says {text:?}"), limit, |node| {
             let log = node.agent_log();
             let count = log.lines().filter(|line| line.contains(text)).count();
-            if count > before { Ok(count) } else { Err(format!("{count} times in:\n{log}\n{}", node.frr_log())) }
+            if count > before { Ok(count) } else { Err(format!("{count} times in:\n{}", node.last_words())) }
         })
     }
 

@@ -140,7 +140,7 @@ impl Rig {
         let told = new.iter().find(|line| line.contains(" repaired ")).unwrap();
         assert!(causes.iter().any(|cause| told.contains(cause)), "`{done}`: {told}");
         let failed = new.iter().any(|line| line.contains("ERROR"));
-        assert!(!failed, "`{done}`: {}\n{}", new.join("\n"), node.frr_log());
+        assert!(!failed, "`{done}`: {}\n{}", new.join("\n"), node.last_words());
         let noticed = new.iter().find(|line| line.contains("asked for a run")).unwrap();
         let took = written_at(told).duration_since(written_at(noticed));
         assert!(took <= SOON, "`{done}`: {took}: {}", new.join("\n"));

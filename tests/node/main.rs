@@ -7,6 +7,7 @@
     reason = "a test that fails must stop"
 )]
 
+mod at_scale;
 mod drift;
 mod fabric;
 mod faults;
@@ -17,6 +18,5 @@ mod lab_itself;
 mod main_job;
 mod netlink;
 mod reboot;
-mod scale;
 mod state;
 mod trust;

@@ -62,6 +62,6 @@ fn reboot(image: Image, down: Down) {
     // The watch begins anew after a back-off.
     fabric.node.wait("no VRFs", 2 * LIMIT, |node| {
         let links = node.ok("ip -o link | grep -E ': (vr|br|vx|vd|dv)\\.(blue|red)' || true");
-        if links.is_empty() { Ok(()) } else { Err(links + &node.agent_log() + &node.frr_log()) }
+        if links.is_empty() { Ok(()) } else { Err(node.last_words() + &links) }
     });
 }

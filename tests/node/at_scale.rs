@@ -1,4 +1,4 @@
-//! 30 VRFs with 50 prefixes each way converge in a node, and go again.
+//! 30 VRFs with 50 prefixes each way converge in a node, and go again. These tests take longest, and their name has them begin first.
 
 use std::time::Duration;
 
