@@ -234,8 +234,10 @@ impl Agent {
         let (run, ended) = self.carry_out(run, causes, Due::Change).await;
         // Where the node stayed as it was, it is kept so, by what it went by before.
         self.behind = ended.is_err() && !self.pipeline.verified();
+        let mut accepted = Ok(());
         if !self.behind {
             self.last = Some(run);
+            accepted = self.inputs.accept(&read, self.pipeline.tolerated());
         } else if self.last.is_none() {
             self.begin_with_accepted(causes).await;
         } else if let Err(error) = self.repair(causes).await {
@@ -243,7 +245,7 @@ impl Agent {
             tracing::error!(error = %format!("{error:#}"), "nor can the node be put back");
         }
         ended?;
-        self.inputs.accept(&read, self.pipeline.tolerated())?;
+        accepted?;
         // Nobody tells when what was in the way of a VRF has gone, or a folder is mounted.
         let whole = self.last.as_ref().is_none_or(|last| last.whole);
         Ok(match read.origin {

@@ -69,7 +69,7 @@ impl NodeInputs {
         &self.state.facts.tolerated
     }
 
-    /// The inputs of the last run that got to its end, also of an agent before.
+    /// The inputs of the last verified run, also of an agent before.
     pub(super) fn accepted(&self) -> Option<Inputs> {
         let Accepted { objects, operator_file, template, since: _ } = self.state.accepted.as_ref()?;
         let config = OperatorConfig::parse(operator_file, Path::new("state.json")).ok()?;
@@ -98,7 +98,7 @@ impl NodeInputs {
         Ok(Some(Read { inputs, origin: given.origin }))
     }
 
-    /// A run got to its end with these inputs: a start that gets no others goes by them. Writes only what is new.
+    /// FRR runs what these inputs ask for: a start that gets no others goes by them. Writes only what is new.
     pub(super) fn accept(&mut self, read: &Read, tolerated: &BTreeSet<String>) -> Result<(), StateError> {
         let Read { inputs, origin } = read;
         self.state.facts.tolerated.clone_from(tolerated);

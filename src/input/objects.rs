@@ -86,7 +86,7 @@ impl ObjectSource {
         Self { source, good: None, accepted: None, limit: Limit::Open, answered, told: None, silence_told: false }
     }
 
-    /// With the inputs of the last run that got to its end, also of an agent before.
+    /// With the inputs of the last verified run, also of an agent before.
     #[must_use]
     pub fn remembering(self, accepted: Option<Accepted>) -> Self {
         Self { accepted, ..self }

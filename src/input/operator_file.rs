@@ -31,7 +31,7 @@ impl Known {
 }
 
 impl OperatorFile {
-    /// Names the file, which is read at each run, and its text of the last run that got to its end.
+    /// Names the file, which is read at each run, and its text of the last verified run.
     pub fn new(path: PathBuf, accepted: Option<&str>) -> Self {
         let known = accepted.and_then(|text| Known::parse(text.to_owned(), &path).ok());
         Self { path, known, told: None }

@@ -13,7 +13,7 @@ pub struct TemplateFile {
 }
 
 impl TemplateFile {
-    /// Names the file, which is read at each run, and its text of the last run that got to its end.
+    /// Names the file, which is read at each run, and its text of the last verified run.
     pub fn new(files: FrrFiles, accepted: Option<&str>) -> Self {
         let good = accepted.filter(|text| Template::parse(text).is_ok()).map(str::to_owned);
         Self { files, good, told: None }

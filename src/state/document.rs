@@ -16,13 +16,13 @@ const VERSION: u64 = 1;
 /// All that is remembered.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct State {
-    /// The inputs of the last run that got to its end; `None` before the first.
+    /// The inputs of the last verified run; `None` before the first.
     pub accepted: Option<Accepted>,
     /// What the pipeline has to know of earlier runs.
     pub facts: Facts,
 }
 
-/// Inputs that a run got to its end with.
+/// Inputs that FRR was seen to run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Accepted {
     /// Since when they have been what the node goes by.
@@ -87,7 +87,7 @@ pub(super) enum DocumentError {
 }
 
 impl State {
-    /// A run got to its end with these inputs. The same ones again change nothing.
+    /// FRR runs what these inputs ask for. The same ones again change nothing.
     pub fn accept(
         &mut self,
         objects: &[Arc<VrfRouteConfiguration>],

@@ -1,4 +1,4 @@
-//! What outlives a restart: the inputs of the last run that got to its end, facts of the pipeline, the last good frr.conf.
+//! What outlives a restart: the inputs of the last verified run, facts of the pipeline, the last good frr.conf.
 
 mod document;
 mod store;
