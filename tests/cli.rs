@@ -15,9 +15,14 @@ fn text(bytes: &[u8]) -> String {
 
 #[test]
 fn help_of_every_subcommand_has_an_example() {
-    for command in
-        [&["--help"][..], &["run", "--help"], &["plan", "--help"], &["render", "--help"], &["crds", "--help"]]
-    {
+    for command in [
+        &["--help"][..],
+        &["run", "--help"],
+        &["validate", "--help"],
+        &["plan", "--help"],
+        &["render", "--help"],
+        &["crds", "--help"],
+    ] {
         let output = call(command);
         assert_eq!(output.status.code(), Some(0));
         let help = text(&output.stdout);

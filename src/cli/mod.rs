@@ -4,6 +4,7 @@ mod crds;
 mod plan;
 mod render;
 mod run;
+mod validate;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -19,6 +20,7 @@ use clap::{Args, Parser, Subcommand};
     after_help = "\
 Examples:
   network-operator run                                  # the agent, in a pod or with KUBECONFIG
+  network-operator validate --config config.yaml -f manifests/   # which objects are good, anywhere
   network-operator plan -f manifests/                   # what would change on this node
   network-operator render --config config.yaml --template frr.conf.tpl \\
       --underlay-ip 192.0.2.129 --node-name node-1 -f manifests/
@@ -34,6 +36,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::RunArgs),
+    Validate(validate::ValidateArgs),
     Plan(plan::PlanArgs),
     Render(render::RenderArgs),
     Crds(crds::CrdsArgs),
@@ -87,6 +90,7 @@ impl Cli {
     pub fn execute(self) -> anyhow::Result<ExitCode> {
         match self.command {
             Command::Run(args) => run::execute(args),
+            Command::Validate(args) => validate::execute(args),
             Command::Plan(args) => plan::execute(args),
             Command::Render(args) => render::execute(args),
             Command::Crds(args) => crds::execute(args),

@@ -12,5 +12,5 @@ mod rollback;
 pub use error::{Restored, RunError};
 pub use pipeline::{Limits, Pipeline};
 pub use port::{ConfigPort, DaemonPort, LinkPort, PortError, Ports, ServicePort, VniState};
-pub use prepare::{Inputs, PrepareError, Prepared, prepare, render};
+pub use prepare::{Inputs, PrepareError, Prepared, prepare, render, verdict};
 pub use report::{Outcome, Reporter};

@@ -70,7 +70,7 @@ pub fn prepare(
     let underlay = seen.underlay(&config.underlay_interface)?;
     let facts = NodeFacts { hostname: hostname.clone(), underlay_ip: underlay.ip };
     let template = Template::parse(template)?;
-    let mut judged = verdict(objects, config, &template);
+    let mut judged = verdict(objects, config, Some(&template));
     let links = plan(&DesiredLinks::new(&judged.desired, config, underlay), seen);
     // A VRF whose links cannot be made must not take its VNI from whoever has it: it is left with its policies. One that
     // runs keeps what FRR has of it: its links may be back in a moment.
@@ -100,9 +100,10 @@ fn standing(seen: &ObservedLinks, links: &LinkPlan) -> BTreeSet<String> {
     names.filter(|name| vrf(name) && !goes(name)).collect()
 }
 
-/// All objects, readable or not, judged.
-fn verdict(objects: &Objects, config: &OperatorConfig, template: &Template) -> Judged {
-    let ipv6 = if template.has(Hint::NeighborsV6) { Ipv6::HasPlace } else { Ipv6::HasNone };
+/// All objects, readable or not, judged. Without a template, it is taken to have a place for IPv6 neighbors.
+pub fn verdict(objects: &Objects, config: &OperatorConfig, template: Option<&Template>) -> Judged {
+    let has_place = template.is_none_or(|template| template.has(Hint::NeighborsV6));
+    let ipv6 = if has_place { Ipv6::HasPlace } else { Ipv6::HasNone };
     let mut judged = judge(objects.objects.iter().map(AsRef::as_ref), config, ipv6);
     judged.rejections.extend(objects.unreadable.iter().cloned());
     judged
@@ -120,7 +121,7 @@ pub fn render(
     renderer: &Renderer,
 ) -> Result<(Judged, String), PrepareError> {
     let template = Template::parse(template)?;
-    let judged = verdict(objects, config, &template);
+    let judged = verdict(objects, config, Some(&template));
     let text = renderer.render(&template, &judged.desired, config, facts)?;
     Ok((judged, text))
 }
