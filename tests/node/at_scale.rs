@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::lab::{Bridge, FROM_MANIFESTS, Image, MANIFESTS, Node, Spelling};
 
-const LIMIT: Duration = Duration::from_secs(600);
+/// Half of it is plenty on cores that have nothing else to do.
+const LIMIT: Duration = Duration::from_secs(1200);
 const VRFS: usize = 30;
 const PREFIXES: usize = 50;
 
