@@ -112,9 +112,12 @@ fn cancel_on_signal(cancel: CancellationToken) -> anyhow::Result<impl Future<Out
     })
 }
 
+/// kube tells of every attempt to reach an API server that is away; the watch says it once.
+const LOG_FILTER: &str = "info,kube_client::client::builder=off";
+
 fn log(format: LogFormat) {
-    let filter = tracing_subscriber::EnvFilter::builder();
-    let filter = filter.with_default_directive(tracing::Level::INFO.into()).from_env_lossy();
+    let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| LOG_FILTER.to_owned());
+    let filter = tracing_subscriber::EnvFilter::builder().parse_lossy(filter);
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     match format {
         LogFormat::Text => builder.with_ansi(false).init(),

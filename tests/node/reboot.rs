@@ -64,4 +64,9 @@ fn reboot(image: Image, down: Down) {
         let links = node.ok("ip -o link | grep -E ': (vr|br|vx|vd|dv)\\.(blue|red)' || true");
         if links.is_empty() { Ok(()) } else { Err(node.last_words() + &links) }
     });
+    // One line each for an API server that goes, is away for many attempts, and comes back.
+    let (away, back) = ("no VRFRouteConfigurations from the API server", "the API server answers again");
+    let log = fabric.node.agent_log();
+    let told = |words: &str| log.lines().filter(|line| line.contains(words)).count();
+    assert!(told(away) <= 3 && told(back) == 1 && told("failed with error") == 0, "{log}");
 }
