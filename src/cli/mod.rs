@@ -9,7 +9,7 @@ mod validate;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Node agent that turns VRFRouteConfiguration objects into FRR configuration, kernel links and a reloaded frr.service.
 #[derive(Debug, Parser)]
@@ -40,6 +40,13 @@ enum Command {
     Plan(plan::PlanArgs),
     Render(render::RenderArgs),
     Crds(crds::CrdsArgs),
+}
+
+/// Form of what goes to standard output.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Output {
+    Text,
+    Json,
 }
 
 /// Where the files of a node are.

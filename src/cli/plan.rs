@@ -6,11 +6,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use kube::core::DeserializeGuard;
 use serde::Serialize;
 
-use super::NodeArgs;
+use super::{NodeArgs, Output};
 use crate::api::VrfRouteConfiguration;
 use crate::config::OperatorConfig;
 use crate::desired::Rejection;
@@ -41,12 +41,6 @@ pub(super) struct PlanArgs {
     /// Form of the output
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Output {
-    Text,
-    Json,
 }
 
 /// The plan, for machines.

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde::Serialize;
 
+use super::Output;
 use crate::config::OperatorConfig;
 use crate::desired::{Judged, Rejection};
 use crate::frr::template::Template;
@@ -41,12 +42,6 @@ pub(super) struct ValidateArgs {
     /// Form of the output
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Output {
-    Text,
-    Json,
 }
 
 /// The verdicts, for machines and for people.
