@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// Why one object is left out. The others apply.
@@ -20,7 +21,7 @@ pub struct Rejection {
 }
 
 /// The kinds of rejection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(JsonSchema, Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub enum RejectionReason {
     /// It is no `VRFRouteConfiguration` that can be read.
     Unreadable,
