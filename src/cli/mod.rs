@@ -6,9 +6,10 @@ mod render;
 mod run;
 mod validate;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Node agent that turns VRFRouteConfiguration objects into FRR configuration, kernel links and a reloaded frr.service.
@@ -75,6 +76,11 @@ impl NodeArgs {
         let host = nix::unistd::gethostname()?.to_string_lossy().into_owned();
         node_name(&host).map_err(|error| anyhow::anyhow!("host name: {error}; give --node-name"))
     }
+}
+
+/// The text of a template that is named on the command line.
+fn read_template(path: &Path) -> anyhow::Result<String> {
+    std::fs::read_to_string(path).with_context(|| format!("read template {}", path.display()))
 }
 
 /// A DNS subdomain (RFC 1123), as Kubernetes names nodes.

@@ -78,8 +78,7 @@ pub(super) fn execute(args: PlanArgs) -> anyhow::Result<ExitCode> {
 
 async fn objects(filename: &[PathBuf]) -> anyhow::Result<Objects> {
     if !filename.is_empty() {
-        let manifests = read_manifests(filename)?;
-        return Ok(Objects { objects: manifests.objects, unreadable: manifests.unreadable });
+        return Ok(read_manifests(filename)?.into());
     }
     let client = kube::Client::try_default().await;
     let client = client.context("find the API server: set KUBECONFIG, or give objects with -f")?;

@@ -12,7 +12,6 @@ use crate::config::OperatorConfig;
 use crate::desired::{NodeFacts, Rejection};
 use crate::frr::render::Renderer;
 use crate::reconcile::render;
-use crate::trigger::Objects;
 use crate::trigger::manifests::read_manifests;
 
 /// Prints the whole frr.conf of a node, from files alone
@@ -48,9 +47,8 @@ pub(super) struct RenderArgs {
 pub(super) fn execute(args: RenderArgs) -> anyhow::Result<ExitCode> {
     let RenderArgs { config, template, underlay_ip, node_name, templates, filename } = args;
     let config = OperatorConfig::load(&config)?;
-    let text = std::fs::read_to_string(&template).with_context(|| format!("read template {}", template.display()))?;
-    let manifests = read_manifests(&filename)?;
-    let objects = Objects { objects: manifests.objects, unreadable: manifests.unreadable };
+    let text = super::read_template(&template)?;
+    let objects = read_manifests(&filename)?.into();
     let facts = NodeFacts { hostname: node_name, underlay_ip };
     let rendered = render(&objects, &config, &text, &facts, &Renderer::new(templates.as_deref())?);
     let (judged, text) = rendered.with_context(|| template.display().to_string())?;

@@ -73,11 +73,11 @@ struct Refused {
 pub(super) fn execute(args: ValidateArgs) -> anyhow::Result<ExitCode> {
     let ValidateArgs { config, template, filename, output } = args;
     let config = OperatorConfig::load(&config)?;
-    let template = template.as_deref().map(read_template).transpose()?;
+    let template = template.as_deref().map(parse_template).transpose()?;
     let manifests = read_manifests(&filename)?;
     let names: Vec<_> = filename.iter().map(|path| path.display().to_string()).collect();
     anyhow::ensure!(manifests.files > 0, "no file of {} is named *.yaml, *.yml or *.json", names.join(", "));
-    let objects = Objects { objects: manifests.objects, unreadable: manifests.unreadable };
+    let objects = manifests.into();
     let report = Report::new(&objects, &config, verdict(&objects, &config, template.as_ref()));
     let mut stdout = std::io::stdout().lock();
     match output {
@@ -90,10 +90,8 @@ pub(super) fn execute(args: ValidateArgs) -> anyhow::Result<ExitCode> {
     Ok(if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn read_template(path: &Path) -> anyhow::Result<Template> {
-    let name = path.display();
-    let text = std::fs::read_to_string(path).with_context(|| format!("read template {name}"))?;
-    Template::parse(&text).with_context(|| format!("template {name}"))
+fn parse_template(path: &Path) -> anyhow::Result<Template> {
+    Template::parse(&super::read_template(path)?).with_context(|| format!("template {}", path.display()))
 }
 
 impl Report {

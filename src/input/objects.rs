@@ -139,8 +139,9 @@ impl ObjectSource {
         };
         match read_answer(path) {
             Ok(manifests) => {
-                let objects = Objects { objects: manifests.objects, unreadable: manifests.unreadable };
-                if !manifests.incomplete {
+                let incomplete = manifests.incomplete;
+                let objects = Objects::from(manifests);
+                if !incomplete {
                     return Seen::All(objects);
                 }
                 let faults = objects.unreadable.iter().map(ToString::to_string).collect::<Vec<_>>();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::object;
+use super::{Objects, object};
 use crate::api::VrfRouteConfiguration;
 use crate::desired::{Rejection, RejectionReason};
 
@@ -21,6 +21,13 @@ pub struct Manifests {
     pub files: usize,
     /// Whether a file could not be read to its end, so that objects may be missing here that stand in it.
     pub incomplete: bool,
+}
+
+impl From<Manifests> for Objects {
+    fn from(manifests: Manifests) -> Self {
+        let Manifests { objects, unreadable, files: _, incomplete: _ } = manifests;
+        Self { objects, unreadable }
+    }
 }
 
 /// Why nothing can be said about the objects.

@@ -66,7 +66,6 @@ fn reboot(image: Image, down: Down) {
     });
     // One line each for an API server that goes, is away for many attempts, and comes back.
     let (away, back) = ("no VRFRouteConfigurations from the API server", "the API server answers again");
-    let log = fabric.node.agent_log();
-    let told = |words: &str| log.lines().filter(|line| line.contains(words)).count();
-    assert!(told(away) <= 3 && told(back) == 1 && told("failed with error") == 0, "{log}");
+    let [away, back, kube] = [away, back, "failed with error"].map(|words| fabric.node.says(words));
+    assert!(away <= 3 && back == 1 && kube == 0, "{}", fabric.node.agent_log());
 }
