@@ -2,7 +2,7 @@
 
 CARGO ?= $(shell command -v cargo || echo $(HOME)/.cargo/bin/cargo)
 
-.PHONY: demo test soak unit setup ci
+.PHONY: demo test soak fuzz unit setup ci
 
 ## demo: boot a node with a real kernel, systemd and FRR, run the agent on a folder of manifests, show the result
 demo: setup-node
@@ -12,10 +12,14 @@ demo: setup-node
 test: setup
 	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-4} $(CARGO) test --locked
 
-## soak: the long tests: hundreds of change sets and kills on both FRR versions, most of an hour (SOAK_SCALE=10: a tenth);
-##       the lines that begin with SOAK sum them up
-soak: setup
+## soak: the long tests: the fuzz targets, then hundreds of change sets and kills on both FRR versions, most of two hours
+##       (SOAK_SCALE=10: a tenth); the lines that begin with SOAK sum them up
+soak: setup fuzz
 	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-2} $(CARGO) test --locked --test soak -- --nocapture
+
+## fuzz: each fuzz target for FUZZ_SECONDS (300)
+fuzz: setup-fuzzer
+	fuzz/run.sh $${FUZZ_SECONDS:-$$((300 / $${SOAK_SCALE:-1}))}
 
 ## unit: the tests that need neither root nor the lab
 unit:
@@ -25,7 +29,10 @@ unit:
 setup:
 	tests/lab/setup.sh
 
-.PHONY: setup-node
+.PHONY: setup-node setup-fuzzer
+setup-fuzzer:
+	tests/lab/setup.sh rust packages fuzzer
+
 setup-node:
 	tests/lab/setup.sh rust packages images
 

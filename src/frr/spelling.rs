@@ -82,7 +82,7 @@ impl Spelling {
         match plain.get(at..at + 2) {
             Some(["seq", number]) => *last = number.parse().map_or(*last, |number: u32| number.max(*last)),
             Some(["permit" | "deny", _]) => {
-                *last = (*last / 5 + 1) * 5;
+                *last = (*last / 5 + 1).saturating_mul(5);
                 let number = last.to_string();
                 words.splice(at..at, ["seq".to_owned(), number]);
             }

@@ -7,13 +7,15 @@ cache=${NETWORK_OPERATOR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/network-operator
 
 usage() {
   cat <<USAGE
-Usage: $0 [rust] [packages] [images] [apiserver]     (default: all of them, in this order)
+Usage: $0 [rust] [packages] [images] [apiserver]     (default: all of these, in this order)
+       $0 fuzzer
 
   packages   Debian packages that building and testing need (apt-get install)
   images     node images with systemd and FRR: Debian 12 (FRR 8.4.4) and Debian 13 (FRR 10.3)
   apiserver  kube-apiserver and kubectl, built from Debian's source package; nothing is built where
              KUBEBUILDER_ASSETS names a folder that holds them and etcd
   rust       a look at the Rust tool chain: 1.95 or later must be there
+  fuzzer     cargo-fuzz from crates.io, for the fuzz targets of the long tests
 
 Everything is kept in $cache
 (NETWORK_OPERATOR_CACHE and XDG_CACHE_HOME change that). What is there already is not made again.
@@ -149,6 +151,18 @@ rust() {
   say "Rust $version: ready"
 }
 
+fuzzer() {
+  local version=0.13.2
+  if made cargo-fuzz "$version"; then say "cargo-fuzz $version: ready"; return; fi
+  say "cargo-fuzz $version: building it (about a minute)"
+  "$(command -v cargo || echo "$HOME/.cargo/bin/cargo")" install --quiet --locked --version "$version" --root "$cache/cargo-fuzz" \
+    --target-dir "$cache/cargo-fuzz.build" cargo-fuzz >"$cache/cargo-fuzz.log" 2>&1 ||
+    die "building cargo-fuzz failed, see $cache/cargo-fuzz.log"
+  rm -rf "$cache/cargo-fuzz.build"
+  echo "$version" >"$cache/cargo-fuzz.key"
+  say "cargo-fuzz $version: ready"
+}
+
 case "${1:-}" in -h | --help) usage; exit 0 ;; esac
 [ "$(id -u)" = 0 ] || die "must be run as root: it installs packages and makes images"
 mkdir -p "$cache"
@@ -157,7 +171,7 @@ flock -n 9 || { say "another set-up is running; waiting for it"; flock 9; }
 [ $# -gt 0 ] || set -- rust packages images apiserver
 for step in "$@"; do
   case "$step" in
-    packages | images | apiserver | rust) "$step" ;;
+    packages | images | apiserver | rust | fuzzer) "$step" ;;
     *) usage >&2; die "there is no step $step" ;;
   esac
 done
