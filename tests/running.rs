@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::PathBuf;
 
 use network_operator::frr::compare::{Difference, is_ours};
 use network_operator::frr::config::{Config, Line};
@@ -87,6 +88,109 @@ proptest! {
         let less = Difference::between(&want, &Config::parse(&without(&seen).to_string()));
         prop_assert!(less.is_empty() == lost.opens_block() || one(&less.missing), "{}: {}", lost, less);
     }
+}
+
+/// All texts of FRR configuration here, by path: templates, what is rendered of them, and what both FRRs print.
+fn texts() -> BTreeMap<PathBuf, String> {
+    let mut folders = vec![PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("testdata")];
+    let mut found = BTreeMap::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "conf" || extension == "tpl") {
+                found.insert(path.clone(), fs::read_to_string(&path).unwrap());
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn every_template_and_running_configuration_is_printed_and_read_back_as_the_same() {
+    let texts = texts();
+    assert!(texts.len() >= 30, "{:?}", texts.keys());
+    for (path, text) in texts {
+        let config = Config::parse(&text);
+        let printed = config.to_string();
+        let again = Config::parse(&printed);
+        assert_eq!(again, config, "{}", path.display());
+        assert_eq!(again.to_string(), printed, "{}", path.display());
+        assert_eq!(Difference::between(&config, &config), Difference::default(), "{}", path.display());
+    }
+}
+
+/// Lines that need not be there: ends of blocks, and what FRR prints or leaves out whatever is configured.
+fn may_be_absent(line: &str, next: &str) -> bool {
+    // The site's neighbors take part in IPv4 unicast without a word.
+    const IMPLIED: [&str; 9] = [
+        "service integrated-vtysh-config",
+        "line vty",
+        "exec-timeout 0 0",
+        "ip forwarding",
+        "ipv6 forwarding",
+        "bgp default ipv4-unicast",
+        "neighbor FABRIC activate",
+        "neighbor 198.51.100.3 activate",
+        "Building configuration...",
+    ];
+    let line = line.trim();
+    let starts = |words: &[&str]| words.iter().any(|word| line.starts_with(word));
+    let empty_block = starts(&["vrf ", "address-family "]) && next.trim().starts_with("exit");
+    IMPLIED.contains(&line)
+        || line.is_empty()
+        || starts(&["!", "#", "exit", "end", "hostname ", "frr ", "Current configuration:"])
+        || empty_block
+}
+
+/// The text with another line in the place of one.
+fn with(lines: &[&str], at: usize, line: &str) -> Config {
+    let lines = lines.iter().enumerate().map(|(n, old)| if n == at { line } else { old });
+    Config::parse(&lines.collect::<Vec<_>>().join("\n"))
+}
+
+/// The line with one word changed, for each of its words: a number is one more, a word has a letter more.
+fn changed(line: &str) -> Vec<String> {
+    let words: Vec<&str> = line.split(' ').collect();
+    let other = |word: &str| word.parse().map_or_else(|_| format!("{word}x"), |number: u32| (number + 1).to_string());
+    let change = |at: usize| {
+        let words = words.iter().enumerate().map(|(n, old)| if n == at { other(old) } else { (*old).to_owned() });
+        words.collect::<Vec<_>>().join(" ")
+    };
+    (0..words.len()).filter(|at| !words[*at].is_empty()).map(change).collect()
+}
+
+#[test]
+fn a_line_that_is_dropped_added_or_changed_is_found_in_every_text() {
+    let mut counted = 0;
+    for (path, text) in texts() {
+        let (config, lines) = (Config::parse(&text), text.lines().collect::<Vec<_>>());
+        for (at, line) in lines.iter().enumerate() {
+            let next = lines.iter().skip(at + 1).find(|next| !next.trim().starts_with(['!', '#'])).unwrap_or(&"");
+            if may_be_absent(line, next) {
+                continue;
+            }
+            let differs = |other: &Config| {
+                let (one, two) = (Difference::between(&config, other), Difference::between(other, &config));
+                !one.is_empty() && !two.is_empty()
+            };
+            let place = format!("{}:{}: {line}", path.display(), at + 1);
+            assert!(differs(&with(&lines, at, "")), "dropped: {place}");
+            for new in changed(line) {
+                assert!(differs(&with(&lines, at, &new)), "{place}: changed to: {new}");
+            }
+            counted += 1;
+        }
+    }
+    assert!(counted > 1000, "{counted}");
+}
+
+#[test]
+fn an_entry_without_a_number_after_the_highest_one_has_that_number_too() {
+    let text = "ip prefix-list l seq 4294967295 permit any\nip prefix-list l permit 10.0.0.0/8\n";
+    let expected = "ip prefix-list l seq 4294967295 permit 10.0.0.0/8";
+    assert_eq!(lines(Config::parse(text).lines())[1], expected);
 }
 
 /// Texts that are nearly configuration.

@@ -90,8 +90,10 @@ const RESTARTS: [Drift; 2] = [
 
 const ESTABLISHED: &str = "vtysh -c 'show bgp vrf vr.blue neighbors vd.blue' | grep -q 'BGP state = Established'";
 
-/// From the first that is heard of it until it is put back: two seconds are meant, and the lab may be loaded.
-const SOON: jiff::SignedDuration = jiff::SignedDuration::from_secs(5);
+/// From the first that is heard of it until it is put back.
+const SOON: jiff::SignedDuration = jiff::SignedDuration::from_secs(2);
+/// How often something is done to a node whose cores are busy with other nodes until it is put back so soon.
+const TRIES: usize = 3;
 
 /// How the limit on repairs is told.
 const GIVEN_UP: &str = "the node was put back as often as";
@@ -117,7 +119,6 @@ impl Rig {
         self.node.assert_nothing_done(|_| {});
     }
 
-    /// It is undone because of what the agent heard, within seconds, and then it is quiet.
     /// Gives how long it took.
     fn is_undone(&self, drift: &Drift) -> Duration {
         let Drift { done, undone, causes: _ } = drift;
@@ -129,7 +130,20 @@ impl Rig {
         begin.elapsed()
     }
 
-    fn is_put_back(&self, drift: &Drift) {
+    /// It is undone because of what the agent heard, and soon. Gives how many repairs that took.
+    #[expect(clippy::print_stdout, reason = "a measurement")]
+    fn is_put_back(&self, drift: &Drift) -> usize {
+        let mut took = Vec::new();
+        while took.iter().all(|took| *took > SOON) {
+            assert!(took.len() < TRIES, "`{}`: {took:?}\n{}", drift.done, self.node.agent_log());
+            took.push(self.is_put_back_once(drift));
+        }
+        println!("`{}`: put back after {took:?}", drift.done);
+        took.len()
+    }
+
+    /// Gives how long it took from the first that was heard of it.
+    fn is_put_back_once(&self, drift: &Drift) -> jiff::SignedDuration {
         let Drift { done, causes, .. } = drift;
         let node = &self.node;
         let (repaired, asked) = (node.says(" repaired "), node.agent_log().lines().count());
@@ -142,8 +156,7 @@ impl Rig {
         let failed = new.iter().any(|line| line.contains("ERROR"));
         assert!(!failed, "`{done}`: {}\n{}", new.join("\n"), node.last_words());
         let noticed = new.iter().find(|line| line.contains("asked for a run")).unwrap();
-        let took = written_at(told).duration_since(written_at(noticed));
-        assert!(took <= SOON, "`{done}`: {took}: {}", new.join("\n"));
+        written_at(told).duration_since(written_at(noticed))
     }
 
     /// FRR undoes it by itself; the agent makes sure.
@@ -168,15 +181,12 @@ fn what_somebody_does_is_undone(image: Image) {
     let rig = Rig::boot(image, EVENTS_ONLY);
     rig.quiet();
     assert_eq!(rig.node.says(" repaired "), 0, "the agent's own work is no drift");
-    for drift in LINKS.iter().chain(&CONF).chain(&POLICY) {
-        rig.is_put_back(drift);
-    }
+    let repairs: usize = LINKS.iter().chain(&CONF).chain(&POLICY).map(|drift| rig.is_put_back(drift)).sum();
     rig.node.ok("ip link add site type dummy; ip link set site up; ip link del site; vtysh -c 'show version'");
     rig.quiet();
-    let repaired = rig.node.says(" repaired ");
-    assert_eq!(repaired, LINKS.len() + CONF.len() + POLICY.len(), "{}", rig.node.agent_log());
+    assert_eq!(rig.node.says(" repaired "), repairs, "{}", rig.node.agent_log());
     match image {
-        Image::Trixie => rig.is_put_back(&NEIGHBOR),
+        Image::Trixie => assert_ne!(rig.is_put_back(&NEIGHBOR), 0),
         // A neighbor that is deleted by hand may take bgpd 8.4.4 with it when it comes back: whoever puts it back then, it is.
         Image::Bookworm => drop(rig.is_undone(&NEIGHBOR)),
     }

@@ -60,7 +60,7 @@ fn reboot(image: Image, down: Down) {
     server.start_again();
     server.kubectl(&["delete", "vrf", "--all"], "");
     // The watch begins anew after a back-off.
-    fabric.node.wait("no VRFs", 2 * LIMIT, |node| {
+    fabric.node.wait("no VRFs", LIMIT, |node| {
         let links = node.ok("ip -o link | grep -E ': (vr|br|vx|vd|dv)\\.(blue|red)' || true");
         if links.is_empty() { Ok(()) } else { Err(node.last_words() + &links) }
     });
