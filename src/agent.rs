@@ -3,6 +3,7 @@
 mod host;
 mod inputs;
 mod sources;
+mod told;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -10,24 +11,29 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::desired::Rejection;
 use crate::frr::files::FrrFiles;
 use crate::frr::render::Renderer;
 use crate::frr::service::FrrService;
 use crate::frr::vty::Vty;
 use crate::input::Origin;
+use crate::link::LinkProblem;
 use crate::link::netlink::Netlink;
 use crate::reconcile::{Inputs, Limits, Outcome, Pipeline, Ports, Reporter, RunError};
 use crate::state::Store;
+use crate::status::node::RunReport;
+use crate::status::{collect, lease, publish};
 use crate::trigger::debounce::RunResult;
 use crate::trigger::drift::Effect;
 use crate::trigger::timing::{Due, Timing};
 use crate::trigger::{Trigger, with_causes};
 use host::{HostConfig, HostPipeline};
 use inputs::NodeInputs;
+use told::Told;
 
 /// The unit that runs FRR.
 const UNIT: &str = "frr.service";
@@ -59,6 +65,8 @@ pub struct AgentConfig {
     pub input_limit: Duration,
     /// Folder of what outlives a restart.
     pub state_dir: PathBuf,
+    /// Namespace of the Lease by which one agent is elected to sum up what all say.
+    pub namespace: String,
 }
 
 /// Runs until it is cancelled. Nothing on the node changes when it ends.
@@ -71,7 +79,8 @@ pub async fn run(config: AgentConfig, cancel: CancellationToken) -> anyhow::Resu
     let renderer = Renderer::new(config.templates.as_deref()).context("section templates")?;
     let store = Arc::new(Store::open(&config.state_dir)?);
     let sources = sources::start(&config, files.template(), UNIT, &cancel).await?;
-    let sources::Sources { triggers, objects, underlay, files: mut watcher, files_cancel } = sources;
+    let sources::Sources { triggers, objects, underlay, files: mut watcher, files_cancel, client } = sources;
+    let told = Told::new(client.map(|client| tell(client, &config, &cancel)));
     // It goes with what an agent that was killed has left.
     let offered = files.read_staged();
     let inputs = NodeInputs::new(config.node_name, config.operator_file, &files, objects, underlay, store.clone());
@@ -86,6 +95,7 @@ pub async fn run(config: AgentConfig, cancel: CancellationToken) -> anyhow::Resu
         pipeline: Pipeline::new(ports, renderer, Limits::default(), inputs.tolerated().clone(), offered),
         inputs,
         reporter: Reporter::default(),
+        told,
         last: None,
         behind: false,
         last_error: None,
@@ -108,6 +118,7 @@ struct Agent {
     inputs: NodeInputs,
     pipeline: HostPipeline,
     reporter: Reporter,
+    told: Told,
     last: Option<LastRun>,
     /// Newer inputs than those of the last run are there, and cannot be applied.
     behind: bool,
@@ -119,8 +130,31 @@ struct LastRun {
     inputs: Inputs,
     /// The VRFs that FRR has of them; `None` where the node has never been as these inputs say.
     vrfs: Option<Vec<(String, u32)>>,
-    /// Whether something was in the way of links.
-    whole: bool,
+    /// Objects that are left out.
+    rejections: Vec<Rejection>,
+    /// What is in the way of links.
+    problems: Vec<LinkProblem>,
+}
+
+impl LastRun {
+    fn new(inputs: Inputs) -> Self {
+        Self { inputs, vrfs: None, rejections: Vec::new(), problems: Vec::new() }
+    }
+
+    fn is_whole(&self) -> bool {
+        self.problems.is_empty()
+    }
+}
+
+/// Starts what writes to the API server; none of it is waited for.
+fn tell(client: kube::Client, config: &AgentConfig, cancel: &CancellationToken) -> watch::Sender<Option<RunReport>> {
+    let (reports, heard) = watch::channel(None);
+    tokio::spawn(publish::publish(client.clone(), config.node_name.clone(), heard, cancel.clone()));
+    let (leads, leading) = watch::channel(false);
+    let (namespace, node) = (config.namespace.clone(), config.node_name.clone());
+    tokio::spawn(lease::stand(client.clone(), namespace, node, leads, cancel.clone()));
+    tokio::spawn(collect::collect(client, config.node_name.clone(), leading, cancel.clone()));
+    reports
 }
 
 /// Triggers that no run has answered yet.
@@ -201,6 +235,12 @@ impl Agent {
             Due::Change => self.change(causes).await.map(|result| (result, Effect::None)),
             Due::Drift => self.repair(causes).await,
         };
+        let failure = match &ended {
+            // The node is kept as it was, and newer inputs are still to come.
+            Ok(_) => self.last_error.clone().filter(|_| self.behind),
+            Err(error) => Some(format!("{error:#}")),
+        };
+        self.told.ended(begin, failure.as_deref()).await;
         match ended {
             Ok(ended) => {
                 if !self.behind && self.last_error.take().is_some() {
@@ -230,8 +270,8 @@ impl Agent {
             self.behind = false;
             return Ok(RunResult::Waiting);
         };
-        let run = LastRun { inputs: read.inputs.clone(), vrfs: None, whole: false };
-        let (run, ended) = self.carry_out(run, causes, Due::Change).await;
+        let (run, ended) = self.carry_out(LastRun::new(read.inputs.clone()), causes, Due::Change).await;
+        self.told.attempted(&run);
         // Where the node stayed as it was, it is kept so, by what it went by before.
         self.behind = ended.is_err() && !self.pipeline.verified();
         let mut accepted = Ok(());
@@ -247,7 +287,7 @@ impl Agent {
         ended?;
         accepted?;
         // Nobody tells when what was in the way of a VRF has gone, or a folder is mounted.
-        let whole = self.last.as_ref().is_none_or(|last| last.whole);
+        let whole = self.last.as_ref().is_none_or(LastRun::is_whole);
         Ok(match read.origin {
             Origin::KeptUnwatched => RunResult::Failed,
             _ if whole => RunResult::Good,
@@ -259,7 +299,7 @@ impl Agent {
     /// reboot its links are gone.
     async fn begin_with_accepted(&mut self, causes: &str) {
         let Some(inputs) = self.inputs.accepted() else { return };
-        let (run, ended) = self.carry_out(LastRun { inputs, vrfs: None, whole: false }, causes, Due::Change).await;
+        let (run, ended) = self.carry_out(LastRun::new(inputs), causes, Due::Change).await;
         match ended {
             Ok(_) => {
                 tracing::warn!(
@@ -275,27 +315,34 @@ impl Agent {
     async fn repair(&mut self, causes: &str) -> anyhow::Result<(RunResult, Effect)> {
         let Some(last) = self.last.take() else { return Ok((RunResult::Good, Effect::None)) };
         let (last, ended) = self.carry_out(last, causes, Due::Drift).await;
-        let whole = last.whole;
+        if !self.behind {
+            self.told.attempted(&last);
+        }
+        let whole = last.is_whole();
         self.last = Some(last);
         let effect = if ended?.unchanged() { Effect::None } else { Effect::Repaired };
         Ok((if whole { RunResult::Good } else { RunResult::Incomplete }, effect))
     }
 
     async fn carry_out(&mut self, mut run: LastRun, causes: &str, due: Due) -> (LastRun, Result<Outcome, RunError>) {
+        self.told.lost();
         let prepared = match self.pipeline.prepare(&run.inputs).await {
             Ok(prepared) => prepared,
             Err(error) => return (run, Err(error)),
         };
         self.reporter.left_out(&prepared.rejections, &prepared.links.problems);
+        run.rejections.clone_from(&prepared.rejections);
+        run.problems.clone_from(&prepared.links.problems);
         let outcome = match self.pipeline.carry_out(&prepared).await {
             Ok(outcome) => outcome,
             Err(error) => return (run, Err(error)),
         };
+        self.told.verified(&run, &prepared, &outcome);
         // What is done for the first time is no repair, whoever asked for it.
         let known = run.vrfs.replace(prepared.vnis);
-        run.whole = prepared.links.problems.is_empty();
         if due == Due::Drift && !outcome.unchanged() && known == run.vrfs {
             outcome.report_repair(causes);
+            self.told.repaired();
         } else {
             outcome.report(prepared.rejections.len());
         }

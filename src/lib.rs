@@ -22,5 +22,6 @@ pub mod model;
 pub mod reconcile;
 pub mod replace;
 pub mod state;
+pub mod status;
 mod systemd;
 pub mod trigger;

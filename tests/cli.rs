@@ -20,6 +20,7 @@ fn help_of_every_subcommand_has_an_example() {
         &["run", "--help"],
         &["validate", "--help"],
         &["plan", "--help"],
+        &["status", "--help"],
         &["render", "--help"],
         &["crds", "--help"],
     ] {
@@ -36,6 +37,14 @@ fn run_without_a_way_to_objects_says_what_to_give() {
     assert_eq!(output.status.code(), Some(1));
     let error = text(&output.stderr);
     assert!(error.contains("KUBECONFIG") && error.contains("--manifests DIR"), "{error}");
+}
+
+#[test]
+fn status_without_an_api_server_says_what_to_set() {
+    let output = call(&["status"]);
+    assert_eq!(output.status.code(), Some(1));
+    let error = text(&output.stderr);
+    assert!(error.contains("KUBECONFIG"), "{error}");
 }
 
 #[test]

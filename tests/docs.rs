@@ -3,7 +3,10 @@
 
 use std::collections::BTreeMap;
 
+use kube::CustomResourceExt;
+use network_operator::api::{NodeNetworkState, VrfRouteConfiguration};
 use network_operator::desired::RejectionReason;
+use serde_json::Value;
 
 #[test]
 fn the_table_of_rejections_has_every_reason_with_its_meaning_and_a_cure() {
@@ -22,4 +25,61 @@ fn the_table_of_rejections_has_every_reason_with_its_meaning_and_a_cure() {
         })
         .collect();
     assert_eq!(told, meant);
+}
+
+/// The rows of a schema's fields, each below the one that holds it.
+fn rows(path: &str, schema: &Value, rows: &mut String) {
+    let Some(properties) = schema["properties"].as_object() else { return };
+    let required: Vec<&str> = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    for (name, field) in properties {
+        let list = &field["items"];
+        let (kind, inner) = match field["type"].as_str().unwrap_or("any") {
+            "array" => (format!("list of {}", list["type"].as_str().unwrap()), list),
+            kind => (kind.to_owned(), field),
+        };
+        let path = format!("{path}.{name}{}", if list.is_object() { "[]" } else { "" });
+        let text = |key: &str| inner[key].as_str().map(|text| text.replace(['\n', '|'], " "));
+        let meaning =
+            field["description"].as_str().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ");
+        let mut limits = Vec::new();
+        let number = |key: &str| field[key].as_f64().map(|number| format!("{number}"));
+        limits.extend(number("minimum").map(|least| format!("at least {least}")));
+        limits.extend(number("maximum").map(|most| format!("at most {most}")));
+        limits.extend(field["default"].as_i64().map(|value| format!("default {value}")));
+        limits.extend(text("pattern").map(|pattern| format!("matches `{pattern}`")));
+        let words = inner["enum"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        let words: Vec<String> = words.map(|word| format!("`{word}`")).collect();
+        limits.extend((!words.is_empty()).then(|| words.join(", ")));
+        limits.extend(required.contains(&name.as_str()).then(|| "required".to_owned()));
+        rows.push_str(&format!("| `{path}` | {kind} | {} | {meaning} |\n", limits.join("; ")));
+        self::rows(&path, inner, rows);
+    }
+}
+
+/// `UPDATE_GOLDEN=1 cargo test --test docs` writes it anew.
+#[test]
+fn the_reference_has_every_field_of_both_kinds() {
+    let mut text =
+        "# Reference\n\nGenerated from the custom resource definitions, as `network-operator crds` prints them.\n"
+            .to_owned();
+    for crd in [VrfRouteConfiguration::crd(), NodeNetworkState::crd()] {
+        let crd = serde_json::to_value(crd).unwrap();
+        let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"];
+        let description = schema["spec"]["description"].as_str().unwrap();
+        let kind = crd["spec"]["names"]["kind"].as_str().unwrap();
+        text.push_str(&format!(
+            "\n## {kind}\n\n{description}\n\n| field | type | limits | meaning |\n| --- | --- | --- | --- |\n"
+        ));
+        for part in ["spec", "status"] {
+            rows(part, &schema[part], &mut text);
+        }
+    }
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reference.md");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(path, &text).unwrap();
+    }
+    assert!(
+        std::fs::read_to_string(path).unwrap_or_default() == text,
+        "docs/reference.md is not what the definitions say"
+    );
 }

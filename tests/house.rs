@@ -29,6 +29,11 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("trigger/manifests", &["api", "desired", "trigger"]),
     ("trigger/files", &["trigger"]),
     ("state", &["api", "replace"]),
+    ("status", &["api", "desired", "link", "trigger"]),
+    ("status/events", &["status", "trigger"]),
+    ("status/publish", &["api", "status", "status/events", "trigger"]),
+    ("status/lease", &["trigger"]),
+    ("status/collect", &["api", "status", "status/events", "status/publish", "trigger"]),
     ("trigger/links", &["trigger", "link", "model"]),
     ("trigger/service", &["systemd", "trigger"]),
     ("trigger/vtysh", &["trigger"]),
@@ -43,7 +48,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 ];
 
 /// Modules that a name of a parent does not stand for.
-const ADAPTERS: [&str; 14] = [
+const ADAPTERS: [&str; 18] = [
     "link/netlink",
     "frr/files",
     "frr/vty",
@@ -58,6 +63,10 @@ const ADAPTERS: [&str; 14] = [
     "trigger/links",
     "trigger/service",
     "trigger/vtysh",
+    "status/events",
+    "status/publish",
+    "status/lease",
+    "status/collect",
 ];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {

@@ -120,7 +120,9 @@ impl DaemonPort for Vty {
     }
 
     async fn loses_neighbors(&self) -> Result<bool, PortError> {
-        Ok(running::version(self).await?.is_some_and(|major| major < 10))
+        let version = running::version(self).await?;
+        let major: Option<u32> = version.and_then(|version| version.split('.').next()?.parse().ok());
+        Ok(major.is_some_and(|major| major < 10))
     }
 
     async fn forget_vrfs(&self, vrfs: &[String]) -> Result<BTreeMap<String, String>, PortError> {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use ::kube::Client;
 use anyhow::Context;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -28,6 +29,8 @@ pub(super) struct Sources {
     /// It ends after the last run, not with the signal: its end is the end of the agent.
     pub(super) files: JoinHandle<Result<(), WatchError>>,
     pub(super) files_cancel: CancellationToken,
+    /// The way to the API server, where objects come from there.
+    pub(super) client: Option<Client>,
 }
 
 /// Starts them.
@@ -47,14 +50,21 @@ pub(super) async fn start(
         (Watched::File(config.frr_config.clone()), Trigger::FrrConf),
         (Watched::Daemons(RUNTIME_FOLDER.into()), Trigger::Daemons),
     ];
-    let objects = match config.manifests.clone() {
+    let (objects, client) = match config.manifests.clone() {
         Some(path) => {
             let place = if path.is_file() { Watched::File(path.clone()) } else { Watched::Folder(path.clone()) };
             watched.push((place, Trigger::Objects));
             sender.send(Trigger::Objects).context("begin")?;
-            ObjectSource::manifests(path)
+            (ObjectSource::manifests(path), None)
         }
-        None => ObjectSource::kube(watch_api_server(sender.clone(), cancel.clone()).await?),
+        None => {
+            let client = Client::try_default().await;
+            let client =
+                client.context("find the API server: run in a pod, set KUBECONFIG, or give --manifests DIR")?;
+            let objects = KubeObjects::default();
+            tokio::spawn(kube::watch(client.clone(), objects.clone(), sender.clone(), cancel.clone()));
+            (ObjectSource::kube(objects), Some(client))
+        }
     };
     tokio::spawn(ask_at_limit(tokio::time::sleep(config.input_limit), objects.answered(), sender.clone()));
     let (underlay, named) = watch::channel(None);
@@ -64,19 +74,7 @@ pub(super) async fn start(
     tokio::spawn(clock::tick(config.check_interval, sender.clone(), cancel.clone()));
     let files_cancel = CancellationToken::new();
     let files = tokio::spawn(files::watch(watched, sender, files_cancel.clone()));
-    Ok(Sources { triggers, objects, underlay, files, files_cancel })
-}
-
-/// Begins to follow the objects of the API server, which need not be there yet.
-async fn watch_api_server(
-    triggers: mpsc::UnboundedSender<Trigger>,
-    cancel: CancellationToken,
-) -> anyhow::Result<KubeObjects> {
-    let client = ::kube::Client::try_default().await;
-    let client = client.context("find the API server: run in a pod, set KUBECONFIG, or give --manifests DIR")?;
-    let objects = KubeObjects::default();
-    tokio::spawn(kube::watch(client, objects.clone(), triggers, cancel));
-    Ok(objects)
+    Ok(Sources { triggers, objects, underlay, files, files_cancel, client })
 }
 
 /// Asks for a run where nobody has told of objects within the limit.

@@ -2,6 +2,7 @@
 #![allow(unreachable_pub, reason = "the derive repeats the visibility in a module of its own")]
 #![allow(clippy::duplicated_attributes, reason = "two printer columns have one type")]
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -25,7 +26,22 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "VRF", type_ = "string", json_path = ".spec.vrf"),
     printcolumn(name = "Sequence", type_ = "integer", json_path = ".spec.seq"),
     printcolumn(name = "Community", type_ = "string", json_path = ".spec.community"),
+    printcolumn(name = "Accepted", type_ = "string", json_path = ".status.conditions[?(@.type==\"Accepted\")].status"),
+    printcolumn(name = "Applied", type_ = "integer", json_path = ".status.nodes.applied"),
+    printcolumn(name = "Nodes", type_ = "integer", json_path = ".status.nodes.total"),
     printcolumn(name = "MTU", type_ = "integer", json_path = ".spec.mtu", priority = 1),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Applied\")].reason",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Applied\")].message",
+        priority = 1
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
@@ -98,10 +114,41 @@ pub enum RouteAction {
     Deny,
 }
 
-/// What the agents made of the object.
+/// What the agents made of the object, summed up over all nodes.
 #[derive(JsonSchema, Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct VrfRouteConfigurationStatus {}
+pub struct VrfRouteConfigurationStatus {
+    /// The generation of the object that all of this is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+
+    /// On how many nodes it is in force.
+    #[serde(default)]
+    pub nodes: NodeCounts,
+
+    /// `Accepted`: every node that has looked at it takes it; its reason and message name field and value where one does not.
+    /// `Applied`: it is in force on every node; its message names the first node where it is not, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// Numbers of nodes. A node counts once an agent has told of it.
+#[derive(JsonSchema, Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeCounts {
+    /// Where this generation is verified to be in force, and the node is ready.
+    pub applied: u32,
+
+    /// Where it is left out.
+    pub rejected: u32,
+
+    /// Where it could not be applied, or the node is not ready.
+    pub failed: u32,
+
+    /// All, with those that have not told yet.
+    pub total: u32,
+}
 
 fn default_mtu() -> i64 {
     9000

@@ -4,13 +4,16 @@ mod crds;
 mod plan;
 mod render;
 mod run;
+mod status;
 mod validate;
 
+use std::io::{StdoutLock, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::Serialize;
 
 /// Node agent that turns VRFRouteConfiguration objects into FRR configuration, kernel links and a reloaded frr.service.
 #[derive(Debug, Parser)]
@@ -23,6 +26,7 @@ Examples:
   network-operator run                                  # the agent, in a pod or with KUBECONFIG
   network-operator validate --config config.yaml -f manifests/   # which objects are good, anywhere
   network-operator plan -f manifests/                   # what would change on this node
+  network-operator status                               # what all nodes make of all objects
   network-operator render --config config.yaml --template frr.conf.tpl \\
       --underlay-ip 192.0.2.129 --node-name node-1 -f manifests/
   network-operator crds | kubectl apply -f -
@@ -39,6 +43,7 @@ enum Command {
     Run(run::RunArgs),
     Validate(validate::ValidateArgs),
     Plan(plan::PlanArgs),
+    Status(status::StatusArgs),
     Render(render::RenderArgs),
     Crds(crds::CrdsArgs),
 }
@@ -48,6 +53,24 @@ enum Command {
 enum Output {
     Text,
     Json,
+    Yaml,
+}
+
+impl Output {
+    /// To standard output: the value for machines, or the text for people.
+    fn print(
+        self,
+        value: &impl Serialize,
+        text: impl FnOnce(&mut StdoutLock<'_>) -> std::io::Result<()>,
+    ) -> anyhow::Result<()> {
+        let mut stdout = std::io::stdout().lock();
+        match self {
+            Self::Text => text(&mut stdout)?,
+            Self::Json => writeln!(stdout, "{}", serde_json::to_string_pretty(value)?)?,
+            Self::Yaml => write!(stdout, "---\n{}", serde_saphyr::to_string(value)?)?,
+        }
+        Ok(())
+    }
 }
 
 /// Where the files of a node are.
@@ -105,6 +128,7 @@ impl Cli {
             Command::Run(args) => run::execute(args),
             Command::Validate(args) => validate::execute(args),
             Command::Plan(args) => plan::execute(args),
+            Command::Status(args) => status::execute(args),
             Command::Render(args) => render::execute(args),
             Command::Crds(args) => crds::execute(args),
         }

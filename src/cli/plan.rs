@@ -91,19 +91,16 @@ fn print(prepared: &Prepared, current: &str, files: &FrrFiles, output: Output) -
     let name = files.conf().display().to_string();
     let diff = similar::TextDiff::from_lines(current, text);
     let diff = diff.unified_diff().context_radius(3).header(&name, &format!("{name} (planned)")).to_string();
-    let mut stdout = std::io::stdout().lock();
-    if let Output::Json = output {
-        let plan = JsonPlan { links, frr: JsonFrr { changed: current != text, diff: &diff }, rejections };
-        serde_json::to_writer_pretty(&mut stdout, &plan)?;
-        return Ok(writeln!(stdout)?);
-    }
-    writeln!(stdout, "links:{}", if links.is_empty() { " nothing to do" } else { "" })?;
-    for op in links.ops() {
-        writeln!(stdout, "  {op}")?;
-    }
-    for problem in &links.problems {
-        writeln!(stdout, "  left out: VRF {}: {}; {}", problem.vrf, problem.message, problem.cure)?;
-    }
-    writeln!(stdout, "frr.conf:{}", if current == text { " nothing to do" } else { "" })?;
-    Ok(write!(stdout, "{diff}")?)
+    let plan = JsonPlan { links, frr: JsonFrr { changed: current != text, diff: &diff }, rejections };
+    output.print(&plan, |out| {
+        writeln!(out, "links:{}", if links.is_empty() { " nothing to do" } else { "" })?;
+        for op in links.ops() {
+            writeln!(out, "  {op}")?;
+        }
+        for problem in &links.problems {
+            writeln!(out, "  left out: VRF {}: {}; {}", problem.vrf, problem.message, problem.cure)?;
+        }
+        writeln!(out, "frr.conf:{}", if current == text { " nothing to do" } else { "" })?;
+        write!(out, "{diff}")
+    })
 }

@@ -46,6 +46,9 @@ pub(super) struct RunArgs {
     /// Folder of what outlives a restart; on a disk of the node, and for one agent
     #[arg(long, env = "OPERATOR_STATE_DIR", default_value = "/var/lib/network-operator", value_name = "DIR")]
     state_dir: PathBuf,
+    /// Namespace of the Lease by which one agent is elected to sum up what all nodes say
+    #[arg(long, env = "POD_NAMESPACE", default_value = "kube-system", value_name = "NAME")]
+    namespace: String,
     /// Form of the log
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
@@ -73,6 +76,7 @@ pub(super) fn execute(args: RunArgs) -> anyhow::Result<ExitCode> {
         repairs_per_minute,
         input_limit,
         state_dir,
+        namespace,
         log_format,
     } = args;
     log(log_format);
@@ -90,6 +94,7 @@ pub(super) fn execute(args: RunArgs) -> anyhow::Result<ExitCode> {
         repairs_per_minute,
         input_limit,
         state_dir,
+        namespace,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {

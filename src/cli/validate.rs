@@ -79,14 +79,7 @@ pub(super) fn execute(args: ValidateArgs) -> anyhow::Result<ExitCode> {
     anyhow::ensure!(manifests.files > 0, "no file of {} is named *.yaml, *.yml or *.json", names.join(", "));
     let objects = manifests.into();
     let report = Report::new(&objects, &config, verdict(&objects, &config, template.as_ref()));
-    let mut stdout = std::io::stdout().lock();
-    match output {
-        Output::Text => report.print(&mut stdout)?,
-        Output::Json => {
-            serde_json::to_writer_pretty(&mut stdout, &report)?;
-            writeln!(stdout)?;
-        }
-    }
+    output.print(&report, |out| report.print(out))?;
     Ok(if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

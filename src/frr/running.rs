@@ -79,14 +79,13 @@ pub async fn addressed(vty: &Vty, neighbor: &str) -> Result<bool, RunningError> 
     Ok(address.is_some_and(|address| address != "none"))
 }
 
-/// First number of bgpd's version, from `FRRouting 8.4.4 (node-1) on Linux(6.1.0)`.
+/// bgpd's version, from `FRRouting 8.4.4 (node-1) on Linux(6.1.0)`.
 ///
 /// # Errors
 /// bgpd does not answer.
-pub async fn version(vty: &Vty) -> Result<Option<u32>, RunningError> {
+pub async fn version(vty: &Vty) -> Result<Option<String>, RunningError> {
     let answer = vty.ask("bgpd", "show version").await?;
-    let version = answer.split_whitespace().nth(1);
-    Ok(version.and_then(|version| version.split('.').next()?.parse().ok()))
+    Ok(answer.split_whitespace().nth(1).map(str::to_owned))
 }
 
 /// Gives a configuration command; gives what the daemon said where it refuses it.

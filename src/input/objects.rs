@@ -144,7 +144,8 @@ impl ObjectSource {
                 if !incomplete {
                     return Seen::All(objects);
                 }
-                let faults = objects.unreadable.iter().map(ToString::to_string).collect::<Vec<_>>();
+                let faults =
+                    objects.unreadable.iter().map(|unreadable| unreadable.rejection.to_string()).collect::<Vec<_>>();
                 Seen::Part { objects, fault: faults.join("; ") }
             }
             Err(error) => Seen::Nothing(Some(error)),

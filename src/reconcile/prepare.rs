@@ -105,7 +105,7 @@ pub fn verdict(objects: &Objects, config: &OperatorConfig, template: Option<&Tem
     let has_place = template.is_none_or(|template| template.has(Hint::NeighborsV6));
     let ipv6 = if has_place { Ipv6::HasPlace } else { Ipv6::HasNone };
     let mut judged = judge(objects.objects.iter().map(AsRef::as_ref), config, ipv6);
-    judged.rejections.extend(objects.unreadable.iter().cloned());
+    judged.rejections.extend(objects.unreadable.iter().map(|unreadable| unreadable.rejection.clone()));
     judged
 }
 

@@ -11,13 +11,13 @@ use kube::{Api, Client, ResourceExt};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Objects, Trigger, with_causes};
+use super::{Identity, Objects, Trigger, Unreadable, with_causes};
 use crate::api::VrfRouteConfiguration;
 use crate::desired::{Rejection, RejectionReason};
 
 /// An object that may not be one.
 pub type Guarded = DeserializeGuard<VrfRouteConfiguration>;
-type Entry = Result<Arc<VrfRouteConfiguration>, Rejection>;
+type Entry = Result<Arc<VrfRouteConfiguration>, Arc<Unreadable>>;
 
 /// What is known of the objects; shared between the watch and the runs.
 #[derive(Debug, Clone, Default)]
@@ -111,7 +111,7 @@ impl FromIterator<Entry> for Objects {
         for entry in entries {
             match entry {
                 Ok(object) => objects.objects.push(object),
-                Err(rejection) => objects.unreadable.push(rejection),
+                Err(unreadable) => objects.unreadable.push(unreadable),
             }
         }
         objects
@@ -126,12 +126,16 @@ pub fn list(items: Vec<Guarded>) -> Objects {
 /// An object that cannot be read is one rejection, and the list goes on.
 fn entry(object: Guarded) -> (String, Entry) {
     let name = object.name_any();
-    let entry = object.0.map(Arc::new).map_err(|invalid| Rejection {
-        object: name.clone(),
-        field: "spec".to_owned(),
-        reason: RejectionReason::Unreadable,
-        message: invalid.error,
-        cure: "correct that field; the schema is printed by `network-operator crds`".to_owned(),
+    let entry = object.0.map(Arc::new).map_err(|invalid| {
+        let identity = Identity::of(&invalid.metadata);
+        let rejection = Rejection {
+            object: name.clone(),
+            field: "spec".to_owned(),
+            reason: RejectionReason::Unreadable,
+            message: invalid.error,
+            cure: "correct that field; the schema is printed by `network-operator crds`".to_owned(),
+        };
+        Arc::new(Unreadable { rejection, identity })
     });
     (name, entry)
 }
@@ -286,7 +290,7 @@ mod tests {
         objects.event(watcher::Event::InitDone);
         let snapshot = objects.snapshot().unwrap();
         assert_eq!(snapshot.objects.len(), 1);
-        assert_eq!(snapshot.unreadable[0].object, "bad");
+        assert_eq!(snapshot.unreadable[0].rejection.object, "bad");
     }
 
     #[test]

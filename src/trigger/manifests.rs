@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{Objects, object};
+use super::{Objects, Unreadable, object};
 use crate::api::VrfRouteConfiguration;
 use crate::desired::{Rejection, RejectionReason};
 
@@ -26,7 +26,8 @@ pub struct Manifests {
 impl From<Manifests> for Objects {
     fn from(manifests: Manifests) -> Self {
         let Manifests { objects, unreadable, files: _, incomplete: _ } = manifests;
-        Self { objects, unreadable }
+        let unnumbered = |rejection| Arc::new(Unreadable { rejection, identity: None });
+        Self { objects, unreadable: unreadable.into_iter().map(unnumbered).collect() }
     }
 }
 

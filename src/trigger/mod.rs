@@ -17,6 +17,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
 use crate::api::VrfRouteConfiguration;
 use crate::desired::Rejection;
 
@@ -62,7 +64,46 @@ pub struct Objects {
     /// Those that can be read.
     pub objects: Vec<Arc<VrfRouteConfiguration>>,
     /// The others.
-    pub unreadable: Vec<Rejection>,
+    pub unreadable: Vec<Arc<Unreadable>>,
+}
+
+/// An object that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreadable {
+    /// Why.
+    pub rejection: Rejection,
+    /// Which one the API server has.
+    pub identity: Option<Identity>,
+}
+
+/// Which object the API server has, and as of which change of its spec.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// Another object may have the same name later.
+    pub uid: String,
+    /// Counts changes of the spec.
+    pub generation: i64,
+}
+
+impl Identity {
+    fn of(metadata: &ObjectMeta) -> Option<Self> {
+        Some(Self { uid: metadata.uid.clone()?, generation: metadata.generation? })
+    }
+}
+
+impl Objects {
+    /// Name, identity and VRF of those that the API server has.
+    pub fn identities(&self) -> impl Iterator<Item = (&str, Identity, Option<&str>)> {
+        let readable = self.objects.iter().filter_map(|object| {
+            let name = object.metadata.name.as_deref()?;
+            Some((name, Identity::of(&object.metadata)?, Some(object.spec.vrf.as_str())))
+        });
+        let unreadable = self.unreadable.iter().filter_map(|unreadable| {
+            let Unreadable { rejection, identity } = &**unreadable;
+            Some((rejection.object.as_str(), identity.clone()?, None))
+        });
+        readable.chain(unreadable)
+    }
 }
 
 impl fmt::Display for Trigger {

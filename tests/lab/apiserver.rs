@@ -16,6 +16,7 @@ pub struct ApiServer {
     netns: String,
     etcd: Option<Child>,
     server: Option<Child>,
+    controllers: Option<Child>,
 }
 
 fn program(name: &str) -> PathBuf {
@@ -31,7 +32,7 @@ impl ApiServer {
     pub fn start(bridge: &Bridge) -> Self {
         let folder = tempfile::Builder::new().prefix("lab-").tempdir_in("/dev/shm").unwrap();
         fs::write(folder.path().join("tokens.csv"), "admin,admin,admin,system:masters\nagent,agent,agent\n").unwrap();
-        let mut server = Self { folder, netns: bridge.netns().to_owned(), etcd: None, server: None };
+        let mut server = Self { folder, netns: bridge.netns().to_owned(), etcd: None, server: None, controllers: None };
         server.run("openssl", &["genrsa", "-out", &server.path("sa.key"), "2048"]);
         server.start_again();
         server
@@ -72,9 +73,27 @@ impl ApiServer {
         }
     }
 
-    /// Stops both; the data stays.
+    /// Starts the controllers that watch over nodes: one takes away what belongs to an object that is gone, one says of a node
+    /// that is not heard of any more that it is not ready.
+    pub fn start_controllers(&mut self) {
+        let kubeconfig = self.path("kubeconfig");
+        self.controllers = Some(self.spawn(
+            "kube-controller-manager",
+            &[
+                &format!("--kubeconfig={kubeconfig}"),
+                "--controllers=garbagecollector,nodelifecycle",
+                "--node-monitor-period=2s",
+                "--node-monitor-grace-period=20s",
+                "--leader-elect=false",
+                "--port=0",
+                "--secure-port=0",
+            ],
+        ));
+    }
+
+    /// Stops all; the data stays.
     pub fn stop(&mut self) {
-        for mut child in [self.server.take(), self.etcd.take()].into_iter().flatten() {
+        for mut child in [self.controllers.take(), self.server.take(), self.etcd.take()].into_iter().flatten() {
             let _ = child.kill();
             let _ = child.wait();
         }
@@ -113,8 +132,35 @@ impl ApiServer {
         if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
     }
 
+    /// How a client that has the token reaches the server, from the namespace where it listens.
+    pub fn config(&self, token: &str) -> kube::Config {
+        let certificates = fs::read_to_string(self.path("certs/apiserver.crt")).unwrap();
+        let authority = certificates.split("-----").filter(|part| part.contains('\n') && part.len() > 100);
+        let authority = authority.map(|text| BASE64_STANDARD.decode(text.replace('\n', "")).unwrap()).collect();
+        let mut config = kube::Config::new(format!("https://{HOST}:6443").parse().unwrap());
+        config.root_cert = Some(authority);
+        config.auth_info.token = Some(token.to_owned().into());
+        config
+    }
+
+    /// Does something as a client that has the token, in the namespace where the server listens.
+    pub fn as_client<T: Send>(&self, token: &str, work: impl AsyncFnOnce(kube::Client) -> T + Send) -> T {
+        let namespace = format!("/var/run/netns/{}", self.netns);
+        let enter = move || {
+            nix::sched::setns(fs::File::open(&namespace).unwrap(), nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+        };
+        let config = self.config(token);
+        let run = move || {
+            enter();
+            let mut builder = tokio::runtime::Builder::new_multi_thread();
+            let runtime = builder.worker_threads(2).on_thread_start(enter).enable_all().build().unwrap();
+            runtime.block_on(async { work(kube::Client::try_from(config).unwrap()).await })
+        };
+        std::thread::scope(|scope| scope.spawn(run).join().unwrap())
+    }
+
     fn log(&self) -> String {
-        ["etcd", "kube-apiserver"]
+        ["etcd", "kube-apiserver", "kube-controller-manager"]
             .map(|name| fs::read_to_string(self.path(&format!("{name}.log"))).unwrap_or_default())
             .concat()
     }

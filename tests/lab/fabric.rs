@@ -46,15 +46,27 @@ impl Fabric {
 impl Node {
     /// Boots the lab's node, and waits for its FRR.
     pub fn of_the_lab(bridge: &Bridge, image: Image, spelling: Spelling) -> Self {
-        let mut conf = lab_file("node.conf");
+        Self::numbered(bridge, image, spelling, 1)
+    }
+
+    /// Boots `node-N`, which differs from the lab's node in its addresses.
+    pub fn numbered(bridge: &Bridge, image: Image, spelling: Spelling, number: u8) -> Self {
+        let address = |text: String| {
+            // What goes by .2 and .3 is the fabric.
+            let own = if number == 1 { 1 } else { 10 + number };
+            let text = text.replace("router-id 198.51.100.1\n", &format!("router-id 198.51.100.{own}\n"));
+            let text = text.replace("198.51.100.1/24", &format!("198.51.100.{own}/24"));
+            text.replace("192.0.2.129", &format!("192.0.2.{}", 128 + number))
+        };
+        let mut conf = address(lab_file("node.conf"));
         if spelling == Spelling::VrfDefault {
             conf = conf.replace("\nrouter bgp 64510\n", "\nrouter bgp 64510 vrf default\n");
         }
-        let node = Self::builder("node-1", image)
+        let node = Self::builder(&format!("node-{number}"), image)
             .nic(bridge)
             .file("/etc/frr/frr.conf", conf)
             .file("/opt/network-operator/config.yaml", lab_file("config.yaml"))
-            .boot_script(&lab_file("node-links.sh"))
+            .boot_script(&address(lab_file("node-links.sh")))
             .boot();
         node.wait_for_frr();
         node.ok(&format!("mkdir -p {MANIFESTS}"));

@@ -14,6 +14,7 @@ mod apiserver;
 mod attributes;
 mod bridge;
 mod claims;
+pub mod cluster;
 mod fabric;
 mod foreign;
 mod node;

@@ -12,8 +12,8 @@ Usage: $0 [rust] [packages] [images] [apiserver]     (default: all of these, in 
 
   packages   Debian packages that building and testing need (apt-get install)
   images     node images with systemd and FRR: Debian 12 (FRR 8.4.4) and Debian 13 (FRR 10.3)
-  apiserver  kube-apiserver and kubectl, built from Debian's source package; nothing is built where
-             KUBEBUILDER_ASSETS names a folder that holds them and etcd
+  apiserver  kube-apiserver, kube-controller-manager and kubectl, built from Debian's source package; nothing is
+             built where KUBEBUILDER_ASSETS names a folder that holds them and etcd
   rust       a look at the Rust tool chain: 1.95 or later must be there
   fuzzer     cargo-fuzz from crates.io, for the fuzz targets of the long tests
 
@@ -101,12 +101,12 @@ images() { image bookworm; image trixie; }
 
 apiserver() {
   local dir=$cache/k8s want
-  if [ -n "${KUBEBUILDER_ASSETS:-}" ] && [ -x "$KUBEBUILDER_ASSETS/kube-apiserver" ]; then
+  if [ -n "${KUBEBUILDER_ASSETS:-}" ] && [ -x "$KUBEBUILDER_ASSETS/kube-controller-manager" ]; then
     say "API server: the one in KUBEBUILDER_ASSETS"; return
   fi
   want=$({ declare -f apiserver build_kubernetes; } | sha256sum | cut -c1-32)
   if made k8s "$want"; then say "API server: ready"; return; fi
-  say "API server: building kube-apiserver and kubectl from Debian's source (about ten minutes)"
+  say "API server: building it, its controllers and kubectl from Debian's source (about ten minutes)"
   local work; work=$(mktemp -d "$cache/k8s.XXXXXX")
   # shellcheck disable=SC2064
   trap "rm -rf '$work'" RETURN
@@ -135,8 +135,8 @@ build_kubernetes() {
   cp -r /usr/share/gocode/src/github.com/modern-go/reflect2 vendor/github.com/modern-go/
   # The tree must not look like a checkout of whatever holds the cache folder.
   env -u GOFLAGS GOPATH="$work/go" GO111MODULE=off GOCACHE="$work/gocache" KUBE_GIT_VERSION=v1.20.2 KUBE_GIT_TREE_STATE=clean KUBE_GIT_COMMIT=debian \
-    make WHAT="cmd/kube-apiserver cmd/kubectl"
-  cp -L _output/local/go/bin/kube-apiserver _output/local/go/bin/kubectl "$work/out/"
+    make WHAT="cmd/kube-apiserver cmd/kube-controller-manager cmd/kubectl"
+  cp -L _output/local/go/bin/kube-apiserver _output/local/go/bin/kube-controller-manager _output/local/go/bin/kubectl "$work/out/"
   chmod -R u+w "$work"
 }
 

@@ -2,26 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use crate::lab::cluster::rights;
 use crate::lab::{ApiServer, Bridge, Image, LAB_MANIFESTS, Node, Spelling, lab_file};
 
 const LIMIT: Duration = Duration::from_secs(180);
 const WINDOW: Duration = Duration::from_secs(15);
 pub(crate) const KUBECONFIG: &str = "/etc/network-operator/kubeconfig";
-
-/// What the agent needs of the API server, and nothing else.
-pub(crate) const RIGHTS: &str = "
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRole
-metadata: {name: network-operator}
-rules:
-- {apiGroups: [network.schiff.telekom.de], resources: [vrfrouteconfigurations], verbs: [get, list, watch]}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRoleBinding
-metadata: {name: network-operator}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: network-operator}
-subjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: agent}]
-";
 
 fn object(name: &str, vrf: &str, seq: i64, rest: &str) -> String {
     format!(
@@ -81,9 +67,12 @@ fn objects_of_the_api_server_come_onto_the_node_and_go_again() {
         let all = LAB_MANIFESTS.map(|name| lab_file(&format!("manifests/{name}"))).join("---\n");
         server.kubectl(&["apply", "-f", "-"], &all);
     });
+    rig.server.kubectl(&["wait", "--for=condition=Applied", "vrf/blue-main", "--timeout=60s"], "");
     let columns = rig.server.kubectl(&["get", "vrf", "blue-main"], "");
     let first: Vec<&str> = columns.lines().flat_map(str::split_whitespace).collect();
-    assert_eq!(first[..9], ["NAME", "VRF", "SEQUENCE", "COMMUNITY", "AGE", "blue-main", "blue", "10", "64510:100"]);
+    let names = ["NAME", "VRF", "SEQUENCE", "COMMUNITY", "ACCEPTED", "APPLIED", "NODES", "AGE"];
+    assert_eq!(first[..8], names);
+    assert_eq!(first[8..15], ["blue-main", "blue", "10", "64510:100", "True", "1", "1"]);
     let vnis = rig.node.json("vtysh -c 'show vrf vni json'");
     assert_eq!(vnis["vrfs"].as_array().unwrap().len(), 2, "{vnis}");
 
@@ -115,7 +104,7 @@ fn no_rights_and_no_crd_change_nothing(rig: &Rig) {
     let before = rig.node.ok("md5sum /etc/frr/*; ls /etc/frr; ip -o link");
     rig.start_agent();
     rig.node.agent_says("the service account needs get, list and watch on vrfrouteconfigurations", 0, LIMIT);
-    rig.server.kubectl(&["apply", "-f", "-"], RIGHTS);
+    rig.server.kubectl(&["apply", "-f", "-"], &rights());
     rig.node.agent_says("is the CRD installed? (`network-operator crds | kubectl apply -f -`)", 0, LIMIT);
     assert_eq!(rig.node.ok("md5sum /etc/frr/*; ls /etc/frr; ip -o link"), before);
     let crds = rig.node.ok("/labbin/network-operator crds");

@@ -19,4 +19,5 @@ mod main_job;
 mod netlink;
 mod reboot;
 mod state;
+mod status;
 mod trust;

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::kube_api::{KUBECONFIG, RIGHTS};
+use crate::kube_api::KUBECONFIG;
+use crate::lab::cluster::rights;
 use crate::lab::{ApiServer, Down, Fabric, Image, LAB_MANIFESTS, Spelling, lab_file};
 
 const LIMIT: Duration = Duration::from_secs(180);
@@ -34,7 +35,7 @@ WantedBy=multi-user.target
 fn reboot(image: Image, down: Down) {
     let mut fabric = Fabric::boot(image, Spelling::Plain);
     let mut server = ApiServer::start(&fabric.bridge);
-    server.kubectl(&["apply", "-f", "-"], RIGHTS);
+    server.kubectl(&["apply", "-f", "-"], &rights());
     server.kubectl(&["apply", "-f", "-"], &fabric.node.ok("/labbin/network-operator crds"));
     server
         .kubectl(&["wait", "--for=condition=Established", "crd/vrfrouteconfigurations.network.schiff.telekom.de"], "");

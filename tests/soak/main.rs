@@ -19,3 +19,4 @@ mod no_flap;
 mod objects;
 mod progress;
 mod rig;
+mod scale;

@@ -1,0 +1,184 @@
+//! The words of all nodes, summed up onto the objects by the one agent that leads.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures::{Stream, StreamExt};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Node, ObjectReference};
+use kube::api::{Patch, PatchParams};
+use kube::core::{ApiResource, DynamicObject};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client, Resource, ResourceExt};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::events;
+use super::known::{Heard, Known};
+use super::news::of_object;
+use super::publish::whole_status;
+use super::summary::{NodeView, Target, summarise};
+use crate::api::{NodeNetworkState, ObjectState, VrfRouteConfiguration};
+use crate::trigger::with_causes;
+
+/// How long the first change waits for others: after a change of one object all nodes tell at about the same time.
+const WINDOW: Duration = Duration::from_secs(1);
+/// Least time between two sums: while 500 nodes tell one after the other, an object is not written for each.
+const GAP: Duration = Duration::from_secs(5);
+/// After a write that failed.
+const RETRY: Duration = Duration::from_secs(10);
+
+/// Sums up while this agent leads, until it is cancelled.
+pub async fn collect(client: Client, node: String, mut leads: watch::Receiver<bool>, cancel: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            led = leads.wait_for(|leads| *leads) => if led.is_err() { return },
+        }
+        tracing::info!("this agent sums up what all nodes say");
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            led = leads.wait_for(|leads| !leads) => if led.is_err() { return },
+            () = sum_up(client.clone(), &node) => {}
+        }
+        tracing::info!("another agent sums up what all nodes say");
+    }
+}
+
+/// What a node says, and the UID of the Node that owns it.
+#[derive(PartialEq)]
+struct Word {
+    owner: Option<String>,
+    objects: Vec<ObjectState>,
+}
+
+#[derive(PartialEq)]
+struct Alive {
+    uid: Option<String>,
+    ready: bool,
+}
+
+async fn sum_up(client: Client, us: &str) {
+    let kind = ApiResource::erase::<VrfRouteConfiguration>(&());
+    // Also one that cannot be read has a status.
+    let subjects: Api<DynamicObject> = Api::all_with(client.clone(), &kind);
+    let mut objects = Box::pin(watcher(subjects.clone(), watcher::Config::default()).default_backoff());
+    let mut states = Box::pin(watched::<NodeNetworkState>(client.clone()));
+    let mut alive = Box::pin(watched::<Node>(client.clone()));
+    let (mut targets, mut words, mut nodes) = (Known::default(), Known::default(), Known::default());
+    let (mut due, mut last, mut told) = (None::<Instant>, None::<Instant>, None);
+    loop {
+        let heard = tokio::select! {
+            Some(event) = objects.next() => targets.hear(event, target),
+            Some(event) = states.next() => words.hear(event, word),
+            Some(event) = alive.next() => nodes.hear(event, node),
+            () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                (due, last) = (None, Some(Instant::now()));
+                if targets.complete && words.complete && nodes.complete {
+                    match write(&client, us, &mut targets.all, &views(&words.all, &nodes.all)).await {
+                        Ok(()) => told = None,
+                        Err(error) => {
+                            due = Some(Instant::now() + RETRY);
+                            told = Some(complain(told, with_causes(&error)));
+                        }
+                    }
+                }
+                continue;
+            }
+            else => return,
+        };
+        if let Heard::Error(error) = &heard {
+            tracing::warn!(%error, "what the nodes say cannot be summed up; does the service account have get, list and watch on vrfrouteconfigurations, nodenetworkstates and nodes?");
+        }
+        if heard == Heard::New {
+            let soon = Instant::now() + WINDOW;
+            due.get_or_insert_with(|| last.map_or(soon, |last| soon.max(last + GAP)));
+        }
+    }
+}
+
+fn watched<K>(client: Client) -> impl Stream<Item = watcher::Result<watcher::Event<K>>> + Send
+where
+    K: kube::Resource<DynamicType = ()> + Clone + serde::de::DeserializeOwned + std::fmt::Debug + Send + 'static,
+{
+    watcher(Api::<K>::all(client), watcher::Config::default()).default_backoff()
+}
+
+/// Says once what is wrong; gives it back.
+fn complain(told: Option<String>, error: String) -> String {
+    if told.as_ref() != Some(&error) {
+        tracing::warn!(%error, "a status cannot be written; does the service account have patch on vrfrouteconfigurations/status?");
+    }
+    error
+}
+
+fn target(object: &DynamicObject) -> Target {
+    let status = object.data.get("status").cloned().and_then(|status| serde_json::from_value(status).ok());
+    Target {
+        name: object.name_any(),
+        uid: object.uid().unwrap_or_default(),
+        generation: object.metadata.generation.unwrap_or_default(),
+        status: status.unwrap_or_default(),
+    }
+}
+
+fn word(state: &NodeNetworkState) -> Word {
+    let owner = state.metadata.owner_references.iter().flatten().find(|owner| owner.kind == "Node");
+    let objects = state.status.as_ref().map(|status| status.objects.clone()).unwrap_or_default();
+    Word { owner: owner.map(|owner| owner.uid.clone()), objects }
+}
+
+fn node(node: &Node) -> Alive {
+    let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let mut ready = conditions.filter(|condition| condition.type_ == "Ready");
+    Alive { uid: node.uid(), ready: ready.all(|condition| condition.status == "True") }
+}
+
+/// Those that are there. What a node said that is no more goes with it, in a while.
+fn views<'a>(words: &'a BTreeMap<String, Word>, nodes: &BTreeMap<String, Alive>) -> Vec<NodeView<'a>> {
+    let view = |(name, word): (&'a String, &'a Word)| {
+        let node = nodes.get(name);
+        let there = word.owner.is_none() || node.is_some_and(|node| node.uid == word.owner);
+        let ready = node.is_none_or(|node| node.ready);
+        there.then_some(NodeView { name, ready, objects: &word.objects })
+    };
+    words.iter().filter_map(view).collect()
+}
+
+/// Writes what is new. One that cannot be written keeps none of the others from it; gives the first error.
+async fn write(
+    client: &Client,
+    us: &str,
+    targets: &mut BTreeMap<String, Target>,
+    nodes: &[NodeView<'_>],
+) -> kube::Result<()> {
+    let kind = ApiResource::erase::<VrfRouteConfiguration>(&());
+    let api: Api<DynamicObject> = Api::all_with(client.clone(), &kind);
+    let all: Vec<Target> = targets.values().cloned().collect();
+    let mut ended = Ok(());
+    for (target, status) in summarise(&all, nodes, Timestamp::now()) {
+        let patch = Patch::Json::<()>(whole_status(&status)?);
+        match api.patch_status(&target.name, &PatchParams::default(), &patch).await {
+            // It went meanwhile, as the watch is about to tell.
+            Err(kube::Error::Api(status)) if status.code == 404 => continue,
+            Err(error) => {
+                ended = ended.and(Err(error));
+                continue;
+            }
+            Ok(_) => {}
+        }
+        let about = ObjectReference {
+            api_version: Some(VrfRouteConfiguration::api_version(&()).into_owned()),
+            kind: Some(VrfRouteConfiguration::kind(&()).into_owned()),
+            name: Some(target.name.clone()),
+            uid: Some(target.uid.clone()),
+            ..ObjectReference::default()
+        };
+        events::tell(client, us, &about, of_object(&target.status, &status)).await;
+        if let Some(known) = targets.get_mut(&target.name) {
+            known.status = status;
+        }
+    }
+    ended
+}

@@ -1,0 +1,252 @@
+//! Who sums up: one agent of all, elected by a Lease of the API server.
+
+use std::time::Duration;
+
+use futures::StreamExt;
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::trigger::with_causes;
+
+/// Name of the Lease.
+const NAME: &str = "network-operator";
+/// How long a holder that is not heard of keeps it. Another takes over within that and a renewal.
+const DURATION: Duration = Duration::from_secs(15);
+/// How often the holder is heard of.
+const RENEWAL: Duration = Duration::from_secs(5);
+/// First wait after a write that failed, and the longest: while the API server is away, all candidates try.
+const RETRY: Duration = Duration::from_secs(1);
+const LAST_RETRY: Duration = Duration::from_secs(16);
+
+/// What to do next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Wait(Instant),
+    /// Take it, or renew it.
+    Write,
+}
+
+/// The Lease as one candidate sees it. Clocks of nodes differ: what counts is when a change was heard of, by the own clock.
+#[derive(Debug)]
+struct Election {
+    identity: String,
+    /// The Lease as last heard of, and when.
+    seen: Option<(Lease, Instant)>,
+    /// When the own renewal last went well.
+    renewed: Option<Instant>,
+    /// Not before; after a write that failed.
+    rest: Option<Instant>,
+    failures: u32,
+    /// How much longer than the others this candidate waits, so that not all take it at once.
+    stagger: Duration,
+}
+
+impl Election {
+    fn new(identity: String) -> Self {
+        // Spreads candidates over two seconds, the same one always at the same place.
+        let sum = identity.bytes().fold(0_u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)));
+        let stagger = Duration::from_millis(sum % 2000);
+        Self { identity, seen: None, renewed: None, rest: None, failures: 0, stagger }
+    }
+
+    fn heard(&mut self, lease: Lease, now: Instant) {
+        let version = |lease: &Lease| lease.metadata.resource_version.clone();
+        if self.seen.as_ref().is_none_or(|(old, _)| version(old) != version(&lease)) {
+            self.seen = Some((lease, now));
+        }
+    }
+
+    fn gone(&mut self) {
+        self.seen = None;
+    }
+
+    fn held_by_us(&self) -> bool {
+        let holder = self.seen.as_ref().and_then(|(lease, _)| lease.spec.as_ref()?.holder_identity.as_deref());
+        holder == Some(self.identity.as_str())
+    }
+
+    /// Whether we hold it: nobody else takes it before its duration is over.
+    fn leads(&self, now: Instant) -> bool {
+        self.held_by_us() && self.renewed.is_some_and(|at| now < at + DURATION)
+    }
+
+    fn step(&self, now: Instant) -> Step {
+        let free = match &self.seen {
+            _ if self.held_by_us() => self.renewed.map_or(now, |at| at + RENEWAL),
+            Some((_, heard)) => *heard + DURATION + self.stagger,
+            None => now,
+        };
+        let due = self.rest.map_or(free, |rest| rest.max(free));
+        if due <= now { Step::Write } else { Step::Wait(due) }
+    }
+
+    /// The Lease as it is to be.
+    fn wanted(&self, wall: Timestamp) -> Lease {
+        let mut lease = self.seen.as_ref().map(|(lease, _)| lease.clone()).unwrap_or_default();
+        lease.metadata.name = Some(NAME.to_owned());
+        let before = lease.spec.take().unwrap_or_default();
+        let ours = before.holder_identity.as_deref() == Some(self.identity.as_str());
+        let transitions = before.lease_transitions.unwrap_or_default();
+        lease.spec = Some(LeaseSpec {
+            acquire_time: if ours { before.acquire_time } else { Some(MicroTime(wall)) },
+            holder_identity: Some(self.identity.clone()),
+            lease_duration_seconds: i32::try_from(DURATION.as_secs()).ok(),
+            lease_transitions: Some(if ours || self.seen.is_none() {
+                transitions
+            } else {
+                transitions.saturating_add(1)
+            }),
+            renew_time: Some(MicroTime(wall)),
+            ..LeaseSpec::default()
+        });
+        lease
+    }
+
+    fn wrote(&mut self, lease: Lease, now: Instant) {
+        self.heard(lease, now);
+        (self.renewed, self.rest, self.failures) = (Some(now), None, 0);
+    }
+
+    fn failed(&mut self, now: Instant) {
+        let wait = RETRY.saturating_mul(2_u32.saturating_pow(self.failures)).min(LAST_RETRY);
+        (self.rest, self.failures) = (Some(now + wait), self.failures.saturating_add(1));
+    }
+}
+
+/// Stands for election until it is cancelled, and tells whether it leads.
+pub async fn stand(
+    client: Client,
+    namespace: String,
+    identity: String,
+    leads: watch::Sender<bool>,
+    cancel: CancellationToken,
+) {
+    let api: Api<Lease> = Api::namespaced(client, &namespace);
+    let config = watcher::Config::default().fields(&format!("metadata.name={NAME}"));
+    let mut events = std::pin::pin!(watcher(api.clone(), config).default_backoff());
+    let (mut election, mut known, mut told) = (Election::new(identity), false, None);
+    loop {
+        let now = Instant::now();
+        leads.send_if_modified(|leads| std::mem::replace(leads, election.leads(now)) != election.leads(now));
+        let step = election.step(now);
+        let wake = match step {
+            Step::Wait(until) => until,
+            Step::Write => now,
+        };
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => break,
+            event = events.next() => match event {
+                Some(Ok(event)) => known |= hear(&mut election, event),
+                Some(Err(error)) => tell(&mut told, &with_causes(&error), &namespace),
+                None => break,
+            },
+            () = tokio::time::sleep_until(wake), if known => {
+                if step != Step::Write { continue }
+                match write(&api, election.wanted(Timestamp::now())).await {
+                    Ok(lease) => { election.wrote(lease, Instant::now()); told = None; }
+                    Err(error) => {
+                        election.failed(Instant::now());
+                        // Somebody else was faster: the watch tells who.
+                        if !matches!(&error, kube::Error::Api(status) if status.code == 409) {
+                            tell(&mut told, &with_causes(&error), &namespace);
+                        }
+                    }
+                }
+            }
+        }
+    }
+    leads.send_replace(false);
+}
+
+/// Gives whether it is now known which Lease there is, if any.
+fn hear(election: &mut Election, event: watcher::Event<Lease>) -> bool {
+    match event {
+        watcher::Event::InitApply(lease) | watcher::Event::Apply(lease) => election.heard(lease, Instant::now()),
+        watcher::Event::Delete(_) => election.gone(),
+        watcher::Event::Init => return false,
+        watcher::Event::InitDone => {}
+    }
+    true
+}
+
+async fn write(api: &Api<Lease>, lease: Lease) -> kube::Result<Lease> {
+    match lease.metadata.resource_version {
+        Some(_) => api.replace(NAME, &kube::api::PostParams::default(), &lease).await,
+        None => api.create(&kube::api::PostParams::default(), &lease).await,
+    }
+}
+
+fn tell(told: &mut Option<String>, error: &str, namespace: &str) {
+    if told.as_deref() != Some(error) {
+        tracing::warn!(%error, %namespace, "no Lease: this agent does not sum up; the service account needs get, list, watch, create and update on leases");
+        *told = Some(error.to_owned());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stored(lease: Lease, version: &str) -> Lease {
+        let mut lease = lease;
+        lease.metadata.resource_version = Some(version.to_owned());
+        lease
+    }
+
+    fn wall() -> Timestamp {
+        Timestamp::from_second(1).unwrap()
+    }
+
+    #[test]
+    fn a_lease_that_nobody_has_is_taken_and_renewed_before_it_ends() {
+        let (mut one, now) = (Election::new("a".to_owned()), Instant::now());
+        assert_eq!(one.step(now), Step::Write);
+        assert!(!one.leads(now));
+        one.wrote(stored(one.wanted(wall()), "1"), now);
+        assert!(one.leads(now));
+        assert_eq!(one.step(now), Step::Wait(now + RENEWAL));
+        assert_eq!(one.step(now + RENEWAL), Step::Write);
+        one.failed(now + RENEWAL);
+        assert_eq!(one.step(now + RENEWAL), Step::Wait(now + RENEWAL + RETRY));
+        assert!(one.leads(now + RENEWAL) && !one.leads(now + DURATION), "one that cannot renew leads no longer");
+    }
+
+    #[test]
+    fn another_takes_over_once_the_holder_has_been_silent_and_not_before() {
+        let (mut one, mut two, now) = (Election::new("a".to_owned()), Election::new("b".to_owned()), Instant::now());
+        let first = stored(one.wanted(wall()), "1");
+        one.wrote(first.clone(), now);
+        two.heard(first, now);
+        let patience = DURATION + two.stagger;
+        assert_eq!(two.step(now), Step::Wait(now + patience));
+        let renewed = stored(one.wanted(wall()), "2");
+        two.heard(renewed.clone(), now + RENEWAL);
+        two.heard(renewed, now + RENEWAL + RENEWAL);
+        assert_eq!(two.step(now + RENEWAL), Step::Wait(now + RENEWAL + patience), "a renewal counts once");
+        assert_eq!(two.step(now + RENEWAL + patience), Step::Write);
+        let taken = two.wanted(wall());
+        let spec = taken.spec.as_ref().unwrap();
+        assert_eq!((spec.holder_identity.as_deref(), spec.lease_transitions), (Some("b"), Some(1)));
+        assert_eq!(taken.metadata.resource_version.as_deref(), Some("2"), "whoever was faster wins");
+        two.wrote(stored(taken.clone(), "3"), now + RENEWAL + patience);
+        one.heard(stored(taken, "3"), now + RENEWAL + patience);
+        assert!(two.leads(now + RENEWAL + patience) && !one.leads(now + RENEWAL + patience));
+        assert!(DURATION + Duration::from_secs(2) < Duration::from_secs(30));
+    }
+
+    #[test]
+    fn an_agent_that_comes_back_goes_on_with_its_lease() {
+        let (mut one, now) = (Election::new("a".to_owned()), Instant::now());
+        one.heard(stored(one.wanted(wall()), "7"), now);
+        assert!(!one.leads(now), "it has not renewed it yet");
+        assert_eq!(one.step(now), Step::Write);
+        assert_eq!(one.wanted(wall()).spec.unwrap().lease_transitions, Some(0));
+    }
+}

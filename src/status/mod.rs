@@ -1,0 +1,11 @@
+//! What is told of a node, and what that comes to over all nodes.
+
+pub mod collect;
+mod condition;
+mod events;
+pub mod known;
+pub mod lease;
+pub mod news;
+pub mod node;
+pub mod publish;
+pub mod summary;

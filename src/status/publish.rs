@@ -1,0 +1,137 @@
+//! The agent's word on its own node, written to the API server.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Node, ObjectReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::Serialize;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::events;
+use super::news::of_node;
+use super::node::{RunReport, next};
+use crate::api::{NodeNetworkState, NodeNetworkStateSpec, NodeNetworkStateStatus};
+use crate::trigger::with_causes;
+
+/// First wait after a write that failed; doubled with each further one.
+const FIRST_RETRY: Duration = Duration::from_secs(2);
+const LAST_RETRY: Duration = Duration::from_secs(120);
+
+/// Writes what the last run says, where it is anything new, until it is cancelled. While the API server is away only the
+/// newest is kept.
+pub async fn publish(
+    client: Client,
+    node: String,
+    mut reports: watch::Receiver<Option<RunReport>>,
+    cancel: CancellationToken,
+) {
+    let (api, nodes) = (Api::all(client.clone()), Api::all(client.clone()));
+    let mut writer = Writer { client, api, nodes, node, known: None, about: ObjectReference::default() };
+    let (mut failures, mut told) = (0_u32, None);
+    loop {
+        let wait = FIRST_RETRY.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1))).min(LAST_RETRY);
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            changed = reports.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(wait), if failures > 0 => {}
+        }
+        let Some(report) = reports.borrow_and_update().clone() else { continue };
+        match writer.write(&report).await {
+            Ok(()) => {
+                if told.take().is_some() {
+                    tracing::info!("the state of this node is written to the API server again");
+                }
+                failures = 0;
+            }
+            Err(error) => {
+                failures = failures.saturating_add(1);
+                let words = with_causes(&error);
+                if told.as_ref() != Some(&words) {
+                    tracing::warn!(error = %words, "the state of this node cannot be written to the API server; the node itself does not depend on it; are both CRDs installed, and does the service account have its rights on nodenetworkstates and nodes?");
+                    told = Some(words);
+                }
+            }
+        }
+    }
+}
+
+struct Writer {
+    client: Client,
+    api: Api<NodeNetworkState>,
+    nodes: Api<Node>,
+    node: String,
+    /// What the API server has, once that is known.
+    known: Option<NodeNetworkStateStatus>,
+    /// The object itself, for events.
+    about: ObjectReference,
+}
+
+impl Writer {
+    async fn write(&mut self, report: &RunReport) -> kube::Result<()> {
+        let old = match self.known.take() {
+            Some(known) => known,
+            None => self.find_or_create().await?,
+        };
+        let new = next(&old, report, Timestamp::now()).unwrap_or_else(|| old.clone());
+        if new != old {
+            match self.replace(&new).await {
+                // Somebody deleted it, or its node was made anew.
+                Err(error) if is_gone(&error) => {
+                    self.create().await?;
+                    self.replace(&new).await?;
+                }
+                done => done?,
+            }
+            events::tell(&self.client, &self.node, &self.about, of_node(&old, &new, report)).await;
+        }
+        self.known = Some(new);
+        Ok(())
+    }
+
+    async fn replace(&self, status: &NodeNetworkStateStatus) -> kube::Result<()> {
+        let patch = whole_status(status)?;
+        self.api.patch_status(&self.node, &PatchParams::default(), &Patch::Json::<()>(patch)).await.map(drop)
+    }
+
+    async fn find_or_create(&mut self) -> kube::Result<NodeNetworkStateStatus> {
+        match self.api.get_opt(&self.node).await? {
+            Some(state) => {
+                self.about = state.object_ref(&());
+                Ok(state.status.unwrap_or_default())
+            }
+            None => {
+                self.create().await?;
+                Ok(NodeNetworkStateStatus::default())
+            }
+        }
+    }
+
+    /// Owned by the node, so that it goes with it; by nobody, where there is no such node.
+    async fn create(&mut self) -> kube::Result<()> {
+        let node = self.nodes.get_metadata_opt(&self.node).await?;
+        let owner = node.and_then(|node| {
+            let (name, uid) = (node.name_any(), node.metadata.uid?);
+            let (api_version, kind) = ("v1".to_owned(), "Node".to_owned());
+            Some(OwnerReference { api_version, kind, name, uid, ..OwnerReference::default() })
+        });
+        let mut state = NodeNetworkState::new(&self.node, NodeNetworkStateSpec {});
+        state.metadata.owner_references = owner.map(|owner| vec![owner]);
+        self.about = self.api.create(&PostParams::default(), &state).await?.object_ref(&());
+        Ok(())
+    }
+}
+
+/// One request puts a whole status in the place of whatever was there: no read before it, and nothing old stays in it.
+pub(super) fn whole_status(status: &impl Serialize) -> kube::Result<json_patch::Patch> {
+    let status = serde_json::to_value(status).map_err(kube::Error::SerdeError)?;
+    let path = json_patch::jsonptr::PointerBuf::from_tokens(["status"]);
+    Ok(json_patch::Patch(vec![json_patch::PatchOperation::Add(json_patch::AddOperation { path, value: status })]))
+}
+
+fn is_gone(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 404)
+}
