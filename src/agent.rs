@@ -98,6 +98,8 @@ pub async fn run(config: AgentConfig, cancel: CancellationToken) -> anyhow::Resu
         told,
         last: None,
         behind: false,
+        unsaved: false,
+        owed: None,
         last_error: None,
     };
     let serve = agent.serve(Timing::new(config.debounce, config.repairs_per_minute), triggers, cancel.clone());
@@ -122,6 +124,10 @@ struct Agent {
     last: Option<LastRun>,
     /// Newer inputs than those of the last run are there, and cannot be applied.
     behind: bool,
+    /// What was accepted could not be kept for the next start.
+    unsaved: bool,
+    /// Why, for as long as either lasts: a look at the node that goes well does not end it.
+    owed: Option<String>,
     last_error: Option<String>,
 }
 
@@ -130,6 +136,8 @@ struct LastRun {
     inputs: Inputs,
     /// The VRFs that FRR has of them; `None` where the node has never been as these inputs say.
     vrfs: Option<Vec<(String, u32)>>,
+    /// Whether a run got so far.
+    judged: bool,
     /// Objects that are left out.
     rejections: Vec<Rejection>,
     /// What is in the way of links.
@@ -138,7 +146,7 @@ struct LastRun {
 
 impl LastRun {
     fn new(inputs: Inputs) -> Self {
-        Self { inputs, vrfs: None, rejections: Vec::new(), problems: Vec::new() }
+        Self { inputs, vrfs: None, judged: false, rejections: Vec::new(), problems: Vec::new() }
     }
 
     fn is_whole(&self) -> bool {
@@ -235,11 +243,11 @@ impl Agent {
             Due::Change => self.change(causes).await.map(|result| (result, Effect::None)),
             Due::Drift => self.repair(causes).await,
         };
-        let failure = match &ended {
-            // The node is kept as it was, and newer inputs are still to come.
-            Ok(_) => self.last_error.clone().filter(|_| self.behind),
-            Err(error) => Some(format!("{error:#}")),
-        };
+        let failure = ended.as_ref().err().map(|error| format!("{error:#}"));
+        if due == Due::Change {
+            self.owed = failure.clone().filter(|_| self.behind || self.unsaved);
+        }
+        let failure = failure.or_else(|| self.owed.clone());
         self.told.ended(begin, failure.as_deref()).await;
         match ended {
             Ok(ended) => {
@@ -284,6 +292,7 @@ impl Agent {
             // What had to go for the new configuration to be tried must not wait for somebody to notice.
             tracing::error!(error = %format!("{error:#}"), "nor can the node be put back");
         }
+        self.unsaved = accepted.is_err();
         ended?;
         accepted?;
         // Nobody tells when what was in the way of a VRF has gone, or a folder is mounted.
@@ -331,13 +340,20 @@ impl Agent {
             Err(error) => return (run, Err(error)),
         };
         self.reporter.left_out(&prepared.rejections, &prepared.links.problems);
+        run.judged = true;
         run.rejections.clone_from(&prepared.rejections);
         run.problems.clone_from(&prepared.links.problems);
         let outcome = match self.pipeline.carry_out(&prepared).await {
             Ok(outcome) => outcome,
-            Err(error) => return (run, Err(error)),
+            Err(error) => {
+                if let Some(down) = error.down().filter(|_| self.pipeline.verified()) {
+                    self.told.verified(&run, &prepared, &down);
+                }
+                return (run, Err(error));
+            }
         };
-        self.told.verified(&run, &prepared, &outcome);
+        self.told.verified(&run, &prepared, &[]);
+        self.told.done(&outcome);
         // What is done for the first time is no repair, whoever asked for it.
         let known = run.vrfs.replace(prepared.vnis);
         if due == Due::Drift && !outcome.unchanged() && known == run.vrfs {

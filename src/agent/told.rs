@@ -1,6 +1,7 @@
 //! What is told to the API server of the runs of this node.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
@@ -14,8 +15,11 @@ use crate::frr::running;
 use crate::frr::vty::Vty;
 use crate::link::{LinkProblem, OwnedName};
 use crate::reconcile::{Outcome, Prepared};
-use crate::status::node::{RunReport, objects};
+use crate::status::node::{NOT_JUDGED, RunReport, objects};
 use crate::trigger::{Identity, Objects};
+
+/// How long FRR may take to tell its version.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What is known for the next report. Without somebody who listens nothing is kept.
 pub(super) struct Told {
@@ -26,12 +30,16 @@ pub(super) struct Told {
     in_force: BTreeMap<String, Identity>,
     vrfs: Vec<VrfState>,
     configuration: Option<String>,
+    frr_version: Option<String>,
     /// What the run under way has done by now.
     done: Option<String>,
     repair: bool,
 }
 
+#[derive(Default)]
 struct Attempt {
+    /// Whether the objects were judged: a run may fail before.
+    judged: bool,
     objects: Objects,
     rejections: Vec<Rejection>,
     problems: Vec<LinkProblem>,
@@ -45,6 +53,7 @@ impl Told {
             in_force: BTreeMap::new(),
             vrfs: Vec::new(),
             configuration: None,
+            frr_version: None,
             done: None,
             repair: false,
         }
@@ -53,37 +62,48 @@ impl Told {
     /// The node is to be brought to what these inputs say, whatever comes of it.
     pub(super) fn attempted(&mut self, run: &LastRun) {
         if self.reports.is_some() {
-            let LastRun { inputs, rejections, problems, .. } = run;
+            let LastRun { inputs, vrfs: _, judged, rejections, problems } = run;
             let (objects, rejections, problems) = (inputs.objects.clone(), rejections.clone(), problems.clone());
-            self.attempt = Some(Attempt { objects, rejections, problems });
+            self.attempt = Some(Attempt { judged: *judged, objects, rejections, problems });
         }
     }
 
-    /// The node was seen to run it.
-    pub(super) fn verified(&mut self, run: &LastRun, prepared: &Prepared, outcome: &Outcome) {
+    /// FRR was seen to run it, but for VRFs that are down, by interface name.
+    pub(super) fn verified(&mut self, run: &LastRun, prepared: &Prepared, down: &[&str]) {
         if self.reports.is_none() {
             return;
         }
         let LastRun { inputs, rejections, problems, .. } = run;
         let rejected: BTreeSet<&str> = rejections.iter().map(|rejection| rejection.object.as_str()).collect();
+        let down: BTreeSet<String> =
+            down.iter().filter_map(|link| Some(OwnedName::recognise(link)?.vrf.to_string())).collect();
         let problem = |vrf: &str| problems.iter().find(|problem| problem.vrf.as_str() == vrf);
         let stands = |(name, _, vrf): &(&str, Identity, Option<&str>)| {
-            !rejected.contains(name) && vrf.is_some_and(|vrf| problem(vrf).is_none())
+            !rejected.contains(name) && vrf.is_some_and(|vrf| problem(vrf).is_none() && !down.contains(vrf))
         };
         let standing = inputs.objects.identities().filter(stands);
         self.in_force = standing.map(|(name, identity, _)| (name.to_owned(), identity)).collect();
         let vrf = |(link, vni): &(String, u32)| {
             let name = OwnedName::recognise(link)?.vrf.to_string();
             let message = problem(&name).map(|problem| problem.message.clone()).unwrap_or_default();
-            Some(VrfState { name, vni: *vni, up: message.is_empty(), message })
+            let up = message.is_empty() && !down.contains(&name);
+            Some(VrfState { name, vni: Some(*vni), up, message })
         };
         self.vrfs = prepared.vnis.iter().filter_map(vrf).collect();
+        for LinkProblem { vrf, message, cure: _ } in problems {
+            if self.vrfs.iter().all(|known| known.name != vrf.as_str()) {
+                let (name, message) = (vrf.to_string(), message.clone());
+                self.vrfs.push(VrfState { name, vni: None, up: false, message });
+            }
+        }
         self.vrfs.sort_by(|a, b| a.name.cmp(&b.name));
         let hash = Sha256::digest(prepared.text.as_bytes());
         self.configuration = Some(hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect());
-        if !outcome.unchanged() {
-            self.done = Some(outcome.what.join("; "));
-        }
+    }
+
+    /// The run came to this.
+    pub(super) fn done(&mut self, outcome: &Outcome) {
+        self.done = (!outcome.unchanged()).then(|| outcome.what.join("; "));
     }
 
     /// What was done was to put back what somebody else had moved.
@@ -94,14 +114,28 @@ impl Told {
     /// Nobody knows what the node runs.
     pub(super) fn lost(&mut self) {
         self.in_force.clear();
-        self.vrfs.iter_mut().for_each(|vrf| vrf.up = false);
+        for vrf in &mut self.vrfs {
+            (vrf.up, vrf.message) = (false, String::new());
+        }
     }
 
     /// The run ended: whoever listens is told.
     pub(super) async fn ended(&mut self, begin: Instant, failure: Option<&str>) {
         let (done, repair) = (self.done.take(), std::mem::take(&mut self.repair));
-        let (Some(reports), Some(attempt)) = (&self.reports, &self.attempt) else { return };
-        let Attempt { objects: all, rejections, problems } = attempt;
+        let Some(reports) = &self.reports else { return };
+        let none = Attempt::default();
+        let attempt = match (&self.attempt, failure) {
+            (Some(attempt), _) => attempt,
+            // What cannot begin is told, too.
+            (None, Some(_)) => &none,
+            (None, None) => return,
+        };
+        let Attempt { judged, objects: all, rejections, problems } = attempt;
+        let reason = if *judged { "RunFailed" } else { NOT_JUDGED };
+        if done.is_some() || self.frr_version.is_none() {
+            let version = tokio::time::timeout(PATIENCE, running::version(&Vty::default())).await;
+            self.frr_version = version.ok().and_then(Result::ok).flatten().or(self.frr_version.take());
+        }
         for vrf in self.vrfs.iter_mut().filter(|vrf| !vrf.up && vrf.message.is_empty()) {
             vrf.message = failure.unwrap_or_default().to_owned();
         }
@@ -112,11 +146,11 @@ impl Told {
             done,
             repair,
             failure: failure.map(str::to_owned),
-            objects: objects(all, rejections, problems, failure, &self.in_force),
+            incomplete: !problems.is_empty(),
+            objects: objects(all, rejections, problems, (reason, failure), &self.in_force),
             vrfs: self.vrfs.clone(),
             configuration: self.configuration.clone(),
-            // Where FRR does not answer, the failure says so.
-            frr_version: running::version(&Vty::default()).await.ok().flatten(),
+            frr_version: self.frr_version.clone(),
         };
         reports.send_replace(Some(report));
     }

@@ -51,7 +51,7 @@ pub struct NodeNetworkStateStatus {
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub objects: Vec<ObjectState>,
 
-    /// Number of the VRFs that have links on this node.
+    /// Number of the VRFs that are up on this node.
     #[serde(default)]
     pub vrf_count: u32,
 
@@ -138,8 +138,9 @@ pub struct VrfState {
     /// Its name, as objects give it.
     pub name: String,
 
-    /// Its L3 VNI.
-    pub vni: u32,
+    /// Its L3 VNI; without one, it has never run here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vni: Option<u32>,
 
     /// Whether its links are there and up, and zebra has its L3 VNI up.
     pub up: bool,

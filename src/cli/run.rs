@@ -117,8 +117,8 @@ fn cancel_on_signal(cancel: CancellationToken) -> anyhow::Result<impl Future<Out
     })
 }
 
-/// kube tells of every attempt to reach an API server that is away; the watch says it once.
-const LOG_FILTER: &str = "info,kube_client::client::builder=off";
+/// kube tells of every attempt that fails; our watches say it once.
+const LOG_FILTER: &str = "info,kube_client::client::builder=off,kube_runtime::watcher=off";
 
 fn log(format: LogFormat) {
     let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| LOG_FILTER.to_owned());

@@ -11,13 +11,14 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::ListParams;
 use kube::core::{ApiResource, DynamicObject};
-use kube::runtime::{WatchStreamExt, watcher};
+use kube::runtime::watcher;
 use kube::{Api, Client, ResourceExt};
 use serde::Serialize;
 
 use super::Output;
 use crate::api::{LastRun, NodeCounts, NodeNetworkState, RunState, VrfRouteConfiguration, VrfRouteConfigurationStatus};
 use crate::status::known::{Heard, Known};
+use crate::trigger::kube::patient;
 
 /// How long the first change waits for others before it is shown.
 const WINDOW: Duration = Duration::from_millis(300);
@@ -98,8 +99,8 @@ async fn once(client: Client, output: Output) -> anyhow::Result<ExitCode> {
 
 async fn follow(client: Client, output: Output) -> anyhow::Result<ExitCode> {
     let config = watcher::Config::default;
-    let mut objects = Box::pin(watcher(objects(&client), config()).default_backoff());
-    let mut nodes = Box::pin(watcher(Api::<NodeNetworkState>::all(client), config()).default_backoff());
+    let mut objects = Box::pin(patient(watcher(objects(&client), config())));
+    let mut nodes = Box::pin(patient(watcher(Api::<NodeNetworkState>::all(client), config())));
     let (mut object_rows, mut node_rows) = (Known::default(), Known::default());
     let mut shown = None;
     let mut due = None;

@@ -1,6 +1,7 @@
 //! Why a run did not get to its end, in words that name step, object and cure.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use super::{PortError, PrepareError};
@@ -48,7 +49,7 @@ pub enum RunError {
     #[error("FRR has not mapped {missing} after {}s: is the line in frr.conf, and what does `vtysh -c 'show vrf vni'` say?", limit.as_secs())]
     NotMapped {
         /// The VRFs and VNIs.
-        missing: String,
+        missing: Missing,
         /// The limit.
         limit: Duration,
     },
@@ -64,10 +65,43 @@ pub enum RunError {
     #[error("the L3 VNI of {missing} is not up after {}s: see `vtysh -c 'show vrf vni'`", limit.as_secs())]
     NotUp {
         /// The VRFs and VNIs.
-        missing: String,
+        missing: Missing,
         /// The limit.
         limit: Duration,
     },
+}
+
+/// VRFs whose VNI is not as it should be: interface name and VNI.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Missing(pub Vec<(String, u32)>);
+
+impl Missing {
+    /// Whether all are as they should be.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words = self.0.iter().map(|(vrf, vni)| format!("{vrf} (VNI {vni})"));
+        f.write_str(&words.collect::<Vec<_>>().join(", "))
+    }
+}
+
+impl RunError {
+    /// The VRFs that are not in force, by interface name, where FRR was seen to run the configuration; `None` where nobody
+    /// knows which are.
+    pub fn down(&self) -> Option<Vec<&str>> {
+        match self {
+            Self::NotMapped { missing, .. } | Self::NotUp { missing, .. } => {
+                Some(missing.0.iter().map(|(vrf, _)| vrf.as_str()).collect())
+            }
+            // They are of VRFs that have gone.
+            Self::NotForgotten { .. } => Some(Vec::new()),
+            _ => None,
+        }
+    }
 }
 
 /// What FRR runs after a change that failed.

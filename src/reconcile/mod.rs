@@ -9,7 +9,7 @@ mod prepare;
 mod report;
 mod rollback;
 
-pub use error::{Restored, RunError};
+pub use error::{Missing, Restored, RunError};
 pub use pipeline::{Limits, Pipeline};
 pub use port::{ConfigPort, DaemonPort, LinkPort, PortError, Ports, ServicePort, VniState};
 pub use prepare::{Inputs, PrepareError, Prepared, prepare, render, verdict};

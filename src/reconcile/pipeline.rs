@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::configure::Configured;
-use super::error::{RunError, step};
+use super::error::{Missing, RunError, step};
 use super::{ConfigPort, DaemonPort, Inputs, LinkPort, Outcome, Ports, Prepared, ServicePort, prepare};
 use crate::frr::config::Config;
 use crate::frr::render::Renderer;
@@ -230,23 +230,22 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
         vnis: &[(String, u32)],
         good: impl Fn(bool) -> bool + Copy,
         limit: Duration,
-    ) -> Result<String, RunError> {
-        until(limit, async || self.missing(vnis, good).await, String::is_empty).await
+    ) -> Result<Missing, RunError> {
+        until(limit, async || self.missing(vnis, good).await, Missing::is_empty).await
     }
 
     pub(super) async fn missing(
         &self,
         vnis: &[(String, u32)],
         good: impl Fn(bool) -> bool,
-    ) -> Result<String, RunError> {
+    ) -> Result<Missing, RunError> {
         if vnis.is_empty() {
-            return Ok(String::new());
+            return Ok(Missing::default());
         }
         let seen = self.ports.daemons.vnis().await.map_err(step("ask zebra for its VNIs"))?;
         let there =
             |(vrf, vni): &&(String, u32)| seen.get(vrf).is_some_and(|state| state.vni == *vni && good(state.up));
-        let missing = vnis.iter().filter(|pair| !there(pair)).map(|(vrf, vni)| format!("{vrf} (VNI {vni})"));
-        Ok(missing.collect::<Vec<_>>().join(", "))
+        Ok(Missing(vnis.iter().filter(|pair| !there(pair)).cloned().collect()))
     }
 }
 

@@ -27,7 +27,7 @@ pub struct State {
 pub struct Accepted {
     /// Since when they have been what the node goes by.
     pub since: Timestamp,
-    /// The objects that could be read, by name, with name, creation time and spec only.
+    /// The objects that could be read, by name, with name, UID, generation, creation time and spec only.
     pub objects: Vec<Arc<VrfRouteConfiguration>>,
     /// Text of the operator file.
     pub operator_file: String,
@@ -68,6 +68,11 @@ struct StoredObject {
     name: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     creation_timestamp: Option<Time>,
+    /// With the generation: which object this is, so that it can be told of by name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    uid: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    generation: Option<i64>,
     spec: VrfRouteConfigurationSpec,
 }
 
@@ -112,6 +117,8 @@ impl State {
             let objects = objects.iter().map(|object| StoredObject {
                 name: object.metadata.name.clone().unwrap_or_default(),
                 creation_timestamp: object.metadata.creation_timestamp.clone(),
+                uid: object.metadata.uid.clone(),
+                generation: object.metadata.generation,
                 spec: object.spec.clone(),
             });
             StoredInputs {
@@ -135,9 +142,12 @@ impl State {
         let Document { version: _, accepted, facts } = serde_json::from_str(text)?;
         let accepted = accepted.map(|stored| {
             let StoredInputs { since, objects, operator_file, template } = stored;
-            let objects = objects.into_iter().map(|StoredObject { name, creation_timestamp, spec }| {
-                Arc::new(object(Some(name), creation_timestamp, spec))
-            });
+            let objects =
+                objects.into_iter().map(|StoredObject { name, creation_timestamp, uid, generation, spec }| {
+                    let name = Some(name);
+                    let metadata = ObjectMeta { name, creation_timestamp, uid, generation, ..ObjectMeta::default() };
+                    Arc::new(VrfRouteConfiguration { metadata, spec, status: None })
+                });
             Accepted { since: since.0, objects: objects.collect(), operator_file, template }
         });
         Ok(Self { accepted, facts })
@@ -145,16 +155,9 @@ impl State {
 }
 
 fn essence(full: &VrfRouteConfiguration) -> VrfRouteConfiguration {
-    object(full.metadata.name.clone(), full.metadata.creation_timestamp.clone(), full.spec.clone())
-}
-
-fn object(
-    name: Option<String>,
-    creation_timestamp: Option<Time>,
-    spec: VrfRouteConfigurationSpec,
-) -> VrfRouteConfiguration {
-    let metadata = ObjectMeta { name, creation_timestamp, ..ObjectMeta::default() };
-    VrfRouteConfiguration { metadata, spec, status: None }
+    let ObjectMeta { name, creation_timestamp, uid, generation, .. } = full.metadata.clone();
+    let metadata = ObjectMeta { name, creation_timestamp, uid, generation, ..ObjectMeta::default() };
+    VrfRouteConfiguration { metadata, spec: full.spec.clone(), status: None }
 }
 
 #[cfg(test)]
@@ -166,7 +169,7 @@ mod tests {
         let value = json!({
             "apiVersion": "network.schiff.telekom.de/v1alpha1", "kind": "VRFRouteConfiguration",
             "metadata": {"name": name, "labels": {"l": label}, "resourceVersion": label,
-                "creationTimestamp": "2025-02-03T04:05:06Z"},
+                "creationTimestamp": "2025-02-03T04:05:06Z", "uid": "u", "generation": 3},
             "spec": {"vrf": "a", "seq": 1, "import": [{"cidr": "10.0.0.0/8", "le": 24, "action": "permit"}], "export": [],
                 "aggregate": ["10.0.0.0/8"], "community": "1:1"},
             "status": {},
@@ -188,6 +191,7 @@ mod tests {
         assert_eq!(read, state);
         let objects = read.accepted.unwrap().objects;
         assert_eq!(objects[0].metadata.name.as_deref(), Some("a"));
+        assert_eq!((objects[0].metadata.uid.as_deref(), objects[0].metadata.generation), (Some("u"), Some(3)));
         assert_eq!(objects[0].spec, full("a", "1").spec);
         assert_eq!(objects[0].metadata.creation_timestamp, full("a", "1").metadata.creation_timestamp);
         assert!(text.starts_with("{\"version\":1,") && !text.contains("labels"), "{text}");

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, ObjectReference};
 use kube::api::{Patch, PatchParams};
 use kube::core::{ApiResource, DynamicObject};
-use kube::runtime::{WatchStreamExt, watcher};
+use kube::runtime::watcher;
 use kube::{Api, Client, Resource, ResourceExt};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -16,10 +16,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::events;
 use super::known::{Heard, Known};
+use super::limit::{REQUEST, within};
 use super::news::of_object;
 use super::publish::whole_status;
 use super::summary::{NodeView, Target, summarise};
 use crate::api::{NodeNetworkState, ObjectState, VrfRouteConfiguration};
+use crate::trigger::kube::patient;
 use crate::trigger::with_causes;
 
 /// How long the first change waits for others: after a change of one object all nodes tell at about the same time.
@@ -63,7 +65,7 @@ async fn sum_up(client: Client, us: &str) {
     let kind = ApiResource::erase::<VrfRouteConfiguration>(&());
     // Also one that cannot be read has a status.
     let subjects: Api<DynamicObject> = Api::all_with(client.clone(), &kind);
-    let mut objects = Box::pin(watcher(subjects.clone(), watcher::Config::default()).default_backoff());
+    let mut objects = Box::pin(patient(watcher(subjects.clone(), watcher::Config::default())));
     let mut states = Box::pin(watched::<NodeNetworkState>(client.clone()));
     let mut alive = Box::pin(watched::<Node>(client.clone()));
     let (mut targets, mut words, mut nodes) = (Known::default(), Known::default(), Known::default());
@@ -102,7 +104,7 @@ fn watched<K>(client: Client) -> impl Stream<Item = watcher::Result<watcher::Eve
 where
     K: kube::Resource<DynamicType = ()> + Clone + serde::de::DeserializeOwned + std::fmt::Debug + Send + 'static,
 {
-    watcher(Api::<K>::all(client), watcher::Config::default()).default_backoff()
+    patient(watcher(Api::<K>::all(client), watcher::Config::default()))
 }
 
 /// Says once what is wrong; gives it back.
@@ -135,11 +137,16 @@ fn node(node: &Node) -> Alive {
     Alive { uid: node.uid(), ready: ready.all(|condition| condition.status == "True") }
 }
 
-/// Those that are there. What a node said that is no more goes with it, in a while.
+/// Those that are there. What a node said that is no more goes with it, in a while; where it belongs to no Node, it does not. An API
+/// server without any Node has none for our nodes, either.
 fn views<'a>(words: &'a BTreeMap<String, Word>, nodes: &BTreeMap<String, Alive>) -> Vec<NodeView<'a>> {
     let view = |(name, word): (&'a String, &'a Word)| {
         let node = nodes.get(name);
-        let there = word.owner.is_none() || node.is_some_and(|node| node.uid == word.owner);
+        let there = match (&word.owner, node) {
+            (owner @ Some(_), node) => node.is_some_and(|node| node.uid == *owner),
+            (None, Some(_)) => true,
+            (None, None) => nodes.is_empty(),
+        };
         let ready = node.is_none_or(|node| node.ready);
         there.then_some(NodeView { name, ready, objects: &word.objects })
     };
@@ -159,7 +166,7 @@ async fn write(
     let mut ended = Ok(());
     for (target, status) in summarise(&all, nodes, Timestamp::now()) {
         let patch = Patch::Json::<()>(whole_status(&status)?);
-        match api.patch_status(&target.name, &PatchParams::default(), &patch).await {
+        match within(REQUEST, api.patch_status(&target.name, &PatchParams::default(), &patch)).await {
             // It went meanwhile, as the watch is about to tell.
             Err(kube::Error::Api(status)) if status.code == 404 => continue,
             Err(error) => {

@@ -6,6 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::api::PostParams;
 use kube::{Api, Client};
 
+use super::limit::{REQUEST, within};
 use super::news::{News, Weight};
 use crate::trigger::with_causes;
 
@@ -36,7 +37,7 @@ pub(super) async fn tell(client: &Client, node: &str, about: &ObjectReference, n
             }),
             ..Event::default()
         };
-        if let Err(error) = api.create(&PostParams::default(), &event).await {
+        if let Err(error) = within(REQUEST, api.create(&PostParams::default(), &event)).await {
             let error = with_causes(&error);
             tracing::info!(%error, reason, "no event; does the service account have create on events?");
         }

@@ -39,10 +39,7 @@ impl<V: PartialEq> Known<V> {
     /// Takes in an event; `of` gives what is kept of an object.
     pub fn hear<K: ResourceExt>(&mut self, event: watcher::Result<watcher::Event<K>>, of: impl Fn(&K) -> V) -> Heard {
         let new = match event {
-            Ok(watcher::Event::Init) => {
-                self.listing.clear();
-                false
-            }
+            Ok(watcher::Event::Init) => false,
             Ok(watcher::Event::InitApply(object)) => {
                 self.listing.insert(object.name_any(), of(&object));
                 false
@@ -61,6 +58,8 @@ impl<V: PartialEq> Known<V> {
             }
             Ok(watcher::Event::Delete(object)) => self.all.remove(&object.name_any()).is_some(),
             Err(error) => {
+                // Of a list that broke off nothing counts.
+                self.listing.clear();
                 let error = with_causes(&error);
                 if self.told.as_ref() == Some(&error) {
                     return Heard::Same;

@@ -6,12 +6,14 @@ use futures::StreamExt;
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
-use kube::runtime::{WatchStreamExt, watcher};
+use kube::runtime::watcher;
 use kube::{Api, Client};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::limit::within;
+use crate::trigger::kube::patient;
 use crate::trigger::with_causes;
 
 /// Name of the Lease.
@@ -20,6 +22,10 @@ const NAME: &str = "network-operator";
 const DURATION: Duration = Duration::from_secs(15);
 /// How often the holder is heard of.
 const RENEWAL: Duration = Duration::from_secs(5);
+/// How long after its last renewal the holder acts as one: others take it later, even where a request hung.
+const LEADS: Duration = Duration::from_secs(10);
+/// How long a request may take.
+const LIMIT: Duration = Duration::from_secs(4);
 /// First wait after a write that failed, and the longest: while the API server is away, all candidates try.
 const RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(16);
@@ -38,6 +44,8 @@ struct Election {
     identity: String,
     /// The Lease as last heard of, and when.
     seen: Option<(Lease, Instant)>,
+    /// Whether the list that is under way has it.
+    listed: bool,
     /// When the own renewal last went well.
     renewed: Option<Instant>,
     /// Not before; after a write that failed.
@@ -52,7 +60,7 @@ impl Election {
         // Spreads candidates over two seconds, the same one always at the same place.
         let sum = identity.bytes().fold(0_u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)));
         let stagger = Duration::from_millis(sum % 2000);
-        Self { identity, seen: None, renewed: None, rest: None, failures: 0, stagger }
+        Self { identity, seen: None, listed: false, renewed: None, rest: None, failures: 0, stagger }
     }
 
     fn heard(&mut self, lease: Lease, now: Instant) {
@@ -66,6 +74,13 @@ impl Election {
         self.seen = None;
     }
 
+    /// A list is complete.
+    fn list_done(&mut self) {
+        if !std::mem::take(&mut self.listed) {
+            self.gone();
+        }
+    }
+
     fn held_by_us(&self) -> bool {
         let holder = self.seen.as_ref().and_then(|(lease, _)| lease.spec.as_ref()?.holder_identity.as_deref());
         holder == Some(self.identity.as_str())
@@ -73,7 +88,11 @@ impl Election {
 
     /// Whether we hold it: nobody else takes it before its duration is over.
     fn leads(&self, now: Instant) -> bool {
-        self.held_by_us() && self.renewed.is_some_and(|at| now < at + DURATION)
+        self.leads_until().is_some_and(|end| now < end)
+    }
+
+    fn leads_until(&self) -> Option<Instant> {
+        self.renewed.filter(|_| self.held_by_us()).map(|at| at + LEADS)
     }
 
     fn step(&self, now: Instant) -> Step {
@@ -108,9 +127,10 @@ impl Election {
         lease
     }
 
-    fn wrote(&mut self, lease: Lease, now: Instant) {
-        self.heard(lease, now);
-        (self.renewed, self.rest, self.failures) = (Some(now), None, 0);
+    /// A write that began then went well.
+    fn wrote(&mut self, lease: Lease, began: Instant) {
+        self.heard(lease, began);
+        (self.renewed, self.rest, self.failures) = (Some(began), None, 0);
     }
 
     fn failed(&mut self, now: Instant) {
@@ -129,32 +149,39 @@ pub async fn stand(
 ) {
     let api: Api<Lease> = Api::namespaced(client, &namespace);
     let config = watcher::Config::default().fields(&format!("metadata.name={NAME}"));
-    let mut events = std::pin::pin!(watcher(api.clone(), config).default_backoff());
+    let mut events = std::pin::pin!(patient(watcher(api.clone(), config)));
     let (mut election, mut known, mut told) = (Election::new(identity), false, None);
     loop {
         let now = Instant::now();
-        leads.send_if_modified(|leads| std::mem::replace(leads, election.leads(now)) != election.leads(now));
+        let leading = election.leads(now);
+        leads.send_if_modified(|leads| std::mem::replace(leads, leading) != leading);
         let step = election.step(now);
-        let wake = match step {
+        let due = match step {
             Step::Wait(until) => until,
             Step::Write => now,
         };
+        let end = election.leads_until().filter(|_| leading);
         tokio::select! {
             biased;
             () = cancel.cancelled() => break,
             event = events.next() => match event {
                 Some(Ok(event)) => known |= hear(&mut election, event),
-                Some(Err(error)) => tell(&mut told, &with_causes(&error), &namespace),
+                Some(Err(error)) => {
+                    election.listed = false;
+                    tell(&mut told, &with_causes(&error), &namespace);
+                }
                 None => break,
             },
-            () = tokio::time::sleep_until(wake), if known => {
+            () = tokio::time::sleep_until(end.map_or(due, |end| end.min(due))), if known => {
                 if step != Step::Write { continue }
                 match write(&api, election.wanted(Timestamp::now())).await {
-                    Ok(lease) => { election.wrote(lease, Instant::now()); told = None; }
+                    Ok(lease) => { election.wrote(lease, now); told = None; }
                     Err(error) => {
                         election.failed(Instant::now());
-                        // Somebody else was faster: the watch tells who.
-                        if !matches!(&error, kube::Error::Api(status) if status.code == 409) {
+                        if is_outdated(&error) {
+                            // Somebody else was faster, or it has gone, and no watch has told of it yet.
+                            look(&api, &mut election).await;
+                        } else {
                             tell(&mut told, &with_causes(&error), &namespace);
                         }
                     }
@@ -168,19 +195,36 @@ pub async fn stand(
 /// Gives whether it is now known which Lease there is, if any.
 fn hear(election: &mut Election, event: watcher::Event<Lease>) -> bool {
     match event {
-        watcher::Event::InitApply(lease) | watcher::Event::Apply(lease) => election.heard(lease, Instant::now()),
+        watcher::Event::InitApply(lease) => {
+            election.listed = true;
+            election.heard(lease, Instant::now());
+        }
+        watcher::Event::Apply(lease) => election.heard(lease, Instant::now()),
         watcher::Event::Delete(_) => election.gone(),
         watcher::Event::Init => return false,
-        watcher::Event::InitDone => {}
+        watcher::Event::InitDone => election.list_done(),
     }
     true
 }
 
 async fn write(api: &Api<Lease>, lease: Lease) -> kube::Result<Lease> {
+    let parameters = kube::api::PostParams::default();
     match lease.metadata.resource_version {
-        Some(_) => api.replace(NAME, &kube::api::PostParams::default(), &lease).await,
-        None => api.create(&kube::api::PostParams::default(), &lease).await,
+        Some(_) => within(LIMIT, api.replace(NAME, &parameters, &lease)).await,
+        None => within(LIMIT, api.create(&parameters, &lease)).await,
     }
+}
+
+async fn look(api: &Api<Lease>, election: &mut Election) {
+    match within(LIMIT, api.get_opt(NAME)).await {
+        Ok(Some(lease)) => election.heard(lease, Instant::now()),
+        Ok(None) => election.gone(),
+        Err(_) => {}
+    }
+}
+
+fn is_outdated(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if [404, 409].contains(&status.code))
 }
 
 fn tell(told: &mut Option<String>, error: &str, namespace: &str) {
@@ -215,7 +259,8 @@ mod tests {
         assert_eq!(one.step(now + RENEWAL), Step::Write);
         one.failed(now + RENEWAL);
         assert_eq!(one.step(now + RENEWAL), Step::Wait(now + RENEWAL + RETRY));
-        assert!(one.leads(now + RENEWAL) && !one.leads(now + DURATION), "one that cannot renew leads no longer");
+        assert!(one.leads(now + RENEWAL) && !one.leads(now + LEADS), "one that cannot renew leads no longer");
+        assert!(RENEWAL + LIMIT < LEADS && LEADS < DURATION, "not even where a renewal hangs");
     }
 
     #[test]
@@ -239,6 +284,18 @@ mod tests {
         one.heard(stored(taken, "3"), now + RENEWAL + patience);
         assert!(two.leads(now + RENEWAL + patience) && !one.leads(now + RENEWAL + patience));
         assert!(DURATION + Duration::from_secs(2) < Duration::from_secs(30));
+    }
+
+    #[test]
+    fn a_lease_that_is_not_in_a_list_any_more_is_free() {
+        let (mut one, now) = (Election::new("a".to_owned()), Instant::now());
+        one.heard(stored(Election::new("b".to_owned()).wanted(wall()), "7"), now);
+        one.listed = true;
+        one.list_done();
+        assert!(matches!(one.step(now), Step::Wait(_)));
+        one.list_done();
+        assert_eq!(one.step(now), Step::Write);
+        assert_eq!(one.wanted(wall()).metadata.resource_version, None);
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod condition;
 mod events;
 pub mod known;
 pub mod lease;
+mod limit;
 pub mod news;
 pub mod node;
 pub mod publish;

@@ -12,6 +12,9 @@ use crate::desired::Rejection;
 use crate::link::LinkProblem;
 use crate::trigger::{Identity, Objects};
 
+/// The reason of an object that a run did not get to: it failed before any was judged.
+pub const NOT_JUDGED: &str = "NotJudged";
+
 /// What a run found and did.
 #[derive(Debug, Clone)]
 pub struct RunReport {
@@ -25,6 +28,8 @@ pub struct RunReport {
     pub repair: bool,
     /// Why it failed.
     pub failure: Option<String>,
+    /// Whether something is in the way of links.
+    pub incomplete: bool,
     /// What became of each object.
     pub objects: Vec<ObjectState>,
     /// What there is of each VRF.
@@ -37,13 +42,14 @@ pub struct RunReport {
 
 /// What the node is to be said to be, where that is anything new. Runs that find nothing to do are nothing new.
 pub fn next(old: &NodeNetworkStateStatus, report: &RunReport, now: Timestamp) -> Option<NodeNetworkStateStatus> {
-    let RunReport { start, took, done, repair: _, failure, objects, vrfs, configuration, frr_version } = report;
+    let RunReport { start, took, done, repair: _, failure, incomplete, objects, vrfs, configuration, frr_version } =
+        report;
     let left_out = objects.iter().filter(|object| object.result != ObjectResult::Applied).count();
     let broken = vrfs.iter().filter(|vrf| !vrf.up).count();
-    let result = match (failure, broken) {
+    let result = match (failure, incomplete) {
         (Some(_), _) => RunState::Failed,
-        (None, 0) => RunState::Succeeded,
-        (None, _) => RunState::Incomplete,
+        (None, false) => RunState::Succeeded,
+        (None, true) => RunState::Incomplete,
     };
     let message = shortened(failure.clone().or_else(|| done.clone()).unwrap_or_default());
     let ready = match failure {
@@ -71,7 +77,7 @@ pub fn next(old: &NodeNetworkStateStatus, report: &RunReport, now: Timestamp) ->
         configuration: configuration.clone(),
         last_run: if told { old.last_run.clone() } else { Some(run) },
         objects: objects.clone(),
-        vrf_count: u32::try_from(vrfs.len()).unwrap_or(u32::MAX),
+        vrf_count: u32::try_from(vrfs.len() - broken).unwrap_or(u32::MAX),
         vrfs: vrfs.clone(),
         conditions,
     };
@@ -82,12 +88,12 @@ fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// What became of the objects of a run. `in_force` are those that the node is verified to run, by name.
+/// What became of the objects of a run, which may have failed for a reason, in words. `in_force` are those that the node is verified to run, by name.
 pub fn objects(
     objects: &Objects,
     rejections: &[Rejection],
     problems: &[LinkProblem],
-    failure: Option<&str>,
+    (reason, failure): (&str, Option<&str>),
     in_force: &BTreeMap<String, Identity>,
 ) -> Vec<ObjectState> {
     let rejected: BTreeMap<&str, &Rejection> =
@@ -106,7 +112,7 @@ pub fn objects(
                 }
                 None => {
                     let words = failure.unwrap_or("it was not applied").to_owned();
-                    (ObjectResult::Failed, "RunFailed".to_owned(), words)
+                    (ObjectResult::Failed, reason.to_owned(), words)
                 }
             },
         };
@@ -141,6 +147,7 @@ mod tests {
             done: done.map(str::to_owned),
             repair: false,
             failure: failure.map(str::to_owned),
+            incomplete: false,
             objects: Vec::new(),
             vrfs: Vec::new(),
             configuration: Some("abc".to_owned()),
@@ -212,7 +219,13 @@ mod tests {
         let problems = [LinkProblem { vrf, message: "vx.c is in the way".to_owned(), cure: "delete it".to_owned() }];
         let in_force =
             BTreeMap::from([("good".to_owned(), identity("good", 1)), ("new".to_owned(), identity("new", 1))]);
-        let states = objects(&all, &[rejection("bad"), rejection("broken")], &problems, Some("no reload"), &in_force);
+        let states = objects(
+            &all,
+            &[rejection("bad"), rejection("broken")],
+            &problems,
+            ("RunFailed", Some("no reload")),
+            &in_force,
+        );
         let told: Vec<_> =
             states.iter().map(|s| (s.name.as_str(), s.generation, s.result, s.message.as_str())).collect();
         let why = "spec.seq: 0 is too low; raise it";

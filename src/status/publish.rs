@@ -2,19 +2,23 @@
 
 use std::time::Duration;
 
+use futures::StreamExt;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{Patch, PatchParams, PostParams};
+use kube::runtime::watcher;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::events;
+use super::limit::{REQUEST, within};
 use super::news::of_node;
 use super::node::{RunReport, next};
 use crate::api::{NodeNetworkState, NodeNetworkStateSpec, NodeNetworkStateStatus};
+use crate::trigger::kube::patient;
 use crate::trigger::with_causes;
 
 /// First wait after a write that failed; doubled with each further one.
@@ -22,14 +26,16 @@ const FIRST_RETRY: Duration = Duration::from_secs(2);
 const LAST_RETRY: Duration = Duration::from_secs(120);
 
 /// Writes what the last run says, where it is anything new, until it is cancelled. While the API server is away only the
-/// newest is kept.
+/// newest is kept. Errors of the watch are those of the writes, which tell of them.
 pub async fn publish(
     client: Client,
     node: String,
     mut reports: watch::Receiver<Option<RunReport>>,
     cancel: CancellationToken,
 ) {
-    let (api, nodes) = (Api::all(client.clone()), Api::all(client.clone()));
+    let (api, nodes) = (Api::<NodeNetworkState>::all(client.clone()), Api::all(client.clone()));
+    let ours = watcher::Config::default().fields(&format!("metadata.name={node}"));
+    let mut ours = Box::pin(patient(watcher(api.clone(), ours)));
     let mut writer = Writer { client, api, nodes, node, known: None, about: ObjectReference::default() };
     let (mut failures, mut told) = (0_u32, None);
     loop {
@@ -38,6 +44,11 @@ pub async fn publish(
             () = cancel.cancelled() => return,
             changed = reports.changed() => if changed.is_err() { return },
             () = tokio::time::sleep(wait), if failures > 0 => {}
+            // Deleted by hand, or with a Node that was made anew: it is written again.
+            Some(event) = ours.next() => match event {
+                Ok(watcher::Event::Delete(_)) => writer.known = None,
+                _ => continue,
+            },
         }
         let Some(report) = reports.borrow_and_update().clone() else { continue };
         match writer.write(&report).await {
@@ -94,11 +105,12 @@ impl Writer {
 
     async fn replace(&self, status: &NodeNetworkStateStatus) -> kube::Result<()> {
         let patch = whole_status(status)?;
-        self.api.patch_status(&self.node, &PatchParams::default(), &Patch::Json::<()>(patch)).await.map(drop)
+        let (parameters, patch) = (PatchParams::default(), Patch::Json::<()>(patch));
+        within(REQUEST, self.api.patch_status(&self.node, &parameters, &patch)).await.map(drop)
     }
 
     async fn find_or_create(&mut self) -> kube::Result<NodeNetworkStateStatus> {
-        match self.api.get_opt(&self.node).await? {
+        match within(REQUEST, self.api.get_opt(&self.node)).await? {
             Some(state) => {
                 self.about = state.object_ref(&());
                 Ok(state.status.unwrap_or_default())
@@ -112,7 +124,7 @@ impl Writer {
 
     /// Owned by the node, so that it goes with it; by nobody, where there is no such node.
     async fn create(&mut self) -> kube::Result<()> {
-        let node = self.nodes.get_metadata_opt(&self.node).await?;
+        let node = within(REQUEST, self.nodes.get_metadata_opt(&self.node)).await?;
         let owner = node.and_then(|node| {
             let (name, uid) = (node.name_any(), node.metadata.uid?);
             let (api_version, kind) = ("v1".to_owned(), "Node".to_owned());
@@ -120,7 +132,8 @@ impl Writer {
         });
         let mut state = NodeNetworkState::new(&self.node, NodeNetworkStateSpec {});
         state.metadata.owner_references = owner.map(|owner| vec![owner]);
-        self.about = self.api.create(&PostParams::default(), &state).await?.object_ref(&());
+        let made = within(REQUEST, self.api.create(&PostParams::default(), &state)).await?;
+        self.about = made.object_ref(&());
         Ok(())
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::condition::{Holds, condition};
+use super::node::NOT_JUDGED;
 use crate::api::{NodeCounts, ObjectResult, ObjectState, VrfRouteConfigurationStatus};
 
 /// How many nodes a message names.
@@ -38,6 +39,8 @@ pub struct Target {
 #[derive(Debug, Default)]
 struct Tally<'a> {
     counts: NodeCounts,
+    /// Nodes that have looked at this generation, whatever became of it.
+    looked: usize,
     /// Reason and message of each node that leaves it out.
     rejected: Vec<(&'a str, &'a ObjectState)>,
     /// Nodes where it is not in force, and why.
@@ -71,7 +74,9 @@ fn tally<'a>(target: &Target, nodes: &[NodeView<'a>], states: &BTreeMap<&str, &'
     for NodeView { name, ready, objects: _ } in nodes {
         tally.counts.total += 1;
         let current = |state: &&&ObjectState| state.uid == target.uid && state.generation == target.generation;
-        match states.get(name).filter(current) {
+        let state = states.get(name).filter(current);
+        tally.looked += usize::from(state.is_some_and(|state| state.reason != NOT_JUDGED));
+        match state {
             Some(state) if state.result == ObjectResult::Rejected => tally.rejected.push((name, state)),
             _ if !ready => tally.failed.push((name, "the node is not ready")),
             Some(state) if state.result == ObjectResult::Failed => tally.failed.push((name, &state.message)),
@@ -95,14 +100,14 @@ fn status(target: &Target, tally: &Tally<'_>, now: Timestamp) -> VrfRouteConfigu
 }
 
 fn accepted<'a>(tally: &Tally<'a>) -> (Holds, (&'a str, String)) {
-    let told = tally.counts.applied + tally.counts.rejected + tally.counts.failed;
     let Some((node, first)) = tally.rejected.first() else {
-        return match told {
+        return match tally.looked {
             0 => (Holds::Unknown, ("Pending", "no node has told of this generation yet".to_owned())),
             _ => (Holds::Yes, ("Accepted", "every node that has looked at it takes it".to_owned())),
         };
     };
-    let same = tally.counts.rejected == told && tally.rejected.iter().all(|(_, other)| other.message == first.message);
+    let same =
+        tally.rejected.len() == tally.looked && tally.rejected.iter().all(|(_, other)| other.message == first.message);
     let message = if same { first.message.clone() } else { format!("{node}: {}", first.message) };
     (Holds::No, (first.reason.as_str(), message))
 }
@@ -202,6 +207,15 @@ mod tests {
         let status = only(&target(2), &[view("a", &old), view("b", &other)]);
         let accepted = ("Unknown", "Pending", "no node has told of this generation yet");
         assert_eq!(words(&status), [accepted, ("False", "Progressing", "0 of 2 nodes; a: not yet; b: not yet")]);
+        let mut blind = state(2, ObjectResult::Failed, "the template has a fault");
+        blind[0].reason = NOT_JUDGED.to_owned();
+        let dead = NodeView { ready: false, ..view("b", &old) };
+        let status = only(&target(2), &[view("a", &blind), dead]);
+        assert_eq!(
+            words(&status)[0].1,
+            "Pending",
+            "a node that is not ready, or did not get so far, has not looked at it"
+        );
         let nobody = only(&target(2), &[]);
         assert_eq!(words(&nobody)[1], ("False", "Progressing", "0 of 0 nodes"));
     }

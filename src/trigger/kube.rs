@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::future::ready;
 use futures::{Stream, StreamExt};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::DeserializeGuard;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
@@ -61,6 +62,10 @@ impl KubeObjects {
         }
     }
 
+    fn list_broke(&self) {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).listing.clear();
+    }
+
     fn event(&self, event: watcher::Event<Guarded>) -> Effect {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner).event(event)
     }
@@ -69,10 +74,7 @@ impl KubeObjects {
 impl Index {
     fn event(&mut self, event: watcher::Event<Guarded>) -> Effect {
         match event {
-            watcher::Event::Init => {
-                self.listing.clear();
-                Effect::Same
-            }
+            watcher::Event::Init => Effect::Same,
             watcher::Event::InitApply(object) => {
                 let (name, entry) = entry(object);
                 self.listing.insert(name, entry);
@@ -140,11 +142,15 @@ fn entry(object: Guarded) -> (String, Entry) {
     (name, entry)
 }
 
-/// Status, labels and managed fields change nothing on the node.
+/// Status, labels and managed fields change nothing on the node. Another generation may say the same in other words, and is told of.
 fn same(old: &Entry, new: &Entry) -> bool {
     match (old, new) {
         (Ok(old), Ok(new)) => {
-            old.spec == new.spec && old.metadata.creation_timestamp == new.metadata.creation_timestamp
+            let of = |object: &VrfRouteConfiguration| {
+                let ObjectMeta { creation_timestamp, uid, generation, .. } = &object.metadata;
+                (creation_timestamp.clone(), uid.clone(), *generation)
+            };
+            old.spec == new.spec && of(old) == of(new)
         }
         (Err(old), Err(new)) => old == new,
         _ => false,
@@ -160,7 +166,7 @@ pub async fn watch(
     cancel: CancellationToken,
 ) {
     let api: Api<Guarded> = Api::all(client);
-    let stream = answers(watcher(api, watcher::Config::default()), &objects);
+    let stream = patient(watcher(api, watcher::Config::default()));
     let mut stream = std::pin::pin!(stream.take_until(cancel.cancelled_owned()));
     let mut last_error = None;
     while let Some(event) = stream.next().await {
@@ -174,6 +180,7 @@ pub async fn watch(
                 }
             }
             Err(error) => {
+                objects.list_broke();
                 if status(&error) == Some(404) {
                     objects.kind_is_gone();
                 }
@@ -187,21 +194,12 @@ pub async fn watch(
     }
 }
 
-/// What the API server says. That a list begins is said by ourselves: it is no answer, and must not end the back-off.
-fn answers(
-    events: impl Stream<Item = watcher::Result<watcher::Event<Guarded>>>,
-    objects: &KubeObjects,
-) -> impl Stream<Item = watcher::Result<watcher::Event<Guarded>>> {
-    let heard = events.filter_map(|event| {
-        ready(match event {
-            Ok(begin @ watcher::Event::Init) => {
-                objects.event(begin);
-                None
-            }
-            answer => Some(answer),
-        })
-    });
-    heard.default_backoff()
+/// What the API server says, with a back-off between attempts. That a list begins is said by ourselves: it is no answer, and must not
+/// end the back-off. Whoever gathers a list begins anew after an error.
+pub fn patient<K>(
+    events: impl Stream<Item = watcher::Result<watcher::Event<K>>>,
+) -> impl Stream<Item = watcher::Result<watcher::Event<K>>> {
+    events.filter(|event| ready(!matches!(event, Ok(watcher::Event::Init)))).default_backoff()
 }
 
 /// The HTTP status that an error of the API server has.
@@ -271,11 +269,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_api_server_that_is_away_is_asked_less_and_less_often_and_no_list_counts_as_an_answer() {
-        let objects = KubeObjects::default();
         let away = || [Ok(watcher::Event::Init), Err(watcher::Error::NoResourceVersion)];
         let events = futures::stream::iter((0..10).flat_map(|_| away()));
         let begin = tokio::time::Instant::now();
-        let told: Vec<_> = answers(events, &objects).collect().await;
+        let told: Vec<_> = patient::<Guarded>(events).collect().await;
         assert_eq!(told.iter().filter(|event| event.is_err()).count(), 10);
         assert_eq!(told.len(), 10);
         assert!(begin.elapsed() > std::time::Duration::from_secs(60), "{:?}", begin.elapsed());

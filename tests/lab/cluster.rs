@@ -74,7 +74,7 @@ impl Agent {
                 let Some(all) = known.snapshot() else { continue };
                 let in_force: BTreeMap<_, _> =
                     all.identities().map(|(name, identity, _)| (name.to_owned(), identity)).collect();
-                reports.send_replace(Some(report(objects(&all, &[], &[], None, &in_force))));
+                reports.send_replace(Some(report(objects(&all, &[], &[], ("RunFailed", None), &in_force))));
             }
         }));
         agent
@@ -99,6 +99,7 @@ fn report(objects: Vec<ObjectState>) -> RunReport {
         done: None,
         repair: false,
         failure: failure.map(|object| object.message.clone()),
+        incomplete: false,
         objects,
         vrfs: Vec::new(),
         configuration: Some("0123456789abcdef".to_owned()),
