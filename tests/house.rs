@@ -31,7 +31,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("state", &["api", "replace"]),
     ("status", &["api", "desired", "link", "trigger"]),
     ("status/events", &["status", "trigger"]),
-    ("status/publish", &["api", "status", "status/events", "trigger", "trigger/kube"]),
+    ("status/publish", &["api", "status", "status/events", "trigger"]),
     ("status/lease", &["status", "trigger", "trigger/kube"]),
     ("status/collect", &["api", "status", "status/events", "status/publish", "trigger", "trigger/kube"]),
     ("trigger/links", &["trigger", "link", "model"]),

@@ -70,14 +70,15 @@ impl Election {
         }
     }
 
-    fn gone(&mut self) {
-        self.seen = None;
+    /// There is none: it is taken, but not by all at once.
+    fn gone(&mut self, now: Instant) {
+        (self.seen, self.rest) = (None, Some(now + self.stagger));
     }
 
     /// A list is complete.
-    fn list_done(&mut self) {
+    fn list_done(&mut self, now: Instant) {
         if !std::mem::take(&mut self.listed) {
-            self.gone();
+            self.gone(now);
         }
     }
 
@@ -200,9 +201,9 @@ fn hear(election: &mut Election, event: watcher::Event<Lease>) -> bool {
             election.heard(lease, Instant::now());
         }
         watcher::Event::Apply(lease) => election.heard(lease, Instant::now()),
-        watcher::Event::Delete(_) => election.gone(),
+        watcher::Event::Delete(_) => election.gone(Instant::now()),
         watcher::Event::Init => return false,
-        watcher::Event::InitDone => election.list_done(),
+        watcher::Event::InitDone => election.list_done(Instant::now()),
     }
     true
 }
@@ -218,7 +219,7 @@ async fn write(api: &Api<Lease>, lease: Lease) -> kube::Result<Lease> {
 async fn look(api: &Api<Lease>, election: &mut Election) {
     match within(LIMIT, api.get_opt(NAME)).await {
         Ok(Some(lease)) => election.heard(lease, Instant::now()),
-        Ok(None) => election.gone(),
+        Ok(None) => election.gone(Instant::now()),
         Err(_) => {}
     }
 }
@@ -291,10 +292,10 @@ mod tests {
         let (mut one, now) = (Election::new("a".to_owned()), Instant::now());
         one.heard(stored(Election::new("b".to_owned()).wanted(wall()), "7"), now);
         one.listed = true;
-        one.list_done();
+        one.list_done(now);
         assert!(matches!(one.step(now), Step::Wait(_)));
-        one.list_done();
-        assert_eq!(one.step(now), Step::Write);
+        one.list_done(now);
+        assert_eq!(one.step(now + one.stagger), Step::Write);
         assert_eq!(one.wanted(wall()).metadata.resource_version, None);
     }
 

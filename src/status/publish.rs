@@ -2,15 +2,14 @@
 
 use std::time::Duration;
 
-use futures::StreamExt;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{Patch, PatchParams, PostParams};
-use kube::runtime::watcher;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::events;
@@ -18,7 +17,6 @@ use super::limit::{REQUEST, within};
 use super::news::of_node;
 use super::node::{RunReport, next};
 use crate::api::{NodeNetworkState, NodeNetworkStateSpec, NodeNetworkStateStatus};
-use crate::trigger::kube::patient;
 use crate::trigger::with_causes;
 
 /// First wait after a write that failed; doubled with each further one.
@@ -26,7 +24,7 @@ const FIRST_RETRY: Duration = Duration::from_secs(2);
 const LAST_RETRY: Duration = Duration::from_secs(120);
 
 /// Writes what the last run says, where it is anything new, until it is cancelled. While the API server is away only the
-/// newest is kept. Errors of the watch are those of the writes, which tell of them.
+/// newest is kept.
 pub async fn publish(
     client: Client,
     node: String,
@@ -34,21 +32,19 @@ pub async fn publish(
     cancel: CancellationToken,
 ) {
     let (api, nodes) = (Api::<NodeNetworkState>::all(client.clone()), Api::all(client.clone()));
-    let ours = watcher::Config::default().fields(&format!("metadata.name={node}"));
-    let mut ours = Box::pin(patient(watcher(api.clone(), ours)));
     let mut writer = Writer { client, api, nodes, node, known: None, about: ObjectReference::default() };
-    let (mut failures, mut told) = (0_u32, None);
+    let (mut failures, mut told, mut look) = (0_u32, None, Instant::now() + LOOK);
     loop {
         let wait = FIRST_RETRY.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1))).min(LAST_RETRY);
         tokio::select! {
             () = cancel.cancelled() => return,
             changed = reports.changed() => if changed.is_err() { return },
             () = tokio::time::sleep(wait), if failures > 0 => {}
-            // Deleted by hand, or with a Node that was made anew: it is written again.
-            Some(event) = ours.next() => match event {
-                Ok(watcher::Event::Delete(_)) => writer.known = None,
-                _ => continue,
-            },
+            () = tokio::time::sleep_until(look) => {
+                look = Instant::now() + LOOK;
+                if writer.is_there().await { continue }
+                writer.known = None;
+            }
         }
         let Some(report) = reports.borrow_and_update().clone() else { continue };
         match writer.write(&report).await {
@@ -69,6 +65,11 @@ pub async fn publish(
         }
     }
 }
+
+/// How often it is looked whether the object is still there: somebody may delete it, or its Node be made anew. A watch of one object
+/// would cost the API server more: it passes each change of each node to each agent's watch, and the agent's filter comes last
+/// (with 500 agents it closed those that fell behind, a thousand a second).
+const LOOK: Duration = Duration::from_secs(600);
 
 struct Writer {
     client: Client,
@@ -107,6 +108,11 @@ impl Writer {
         let patch = whole_status(status)?;
         let (parameters, patch) = (PatchParams::default(), Patch::Json::<()>(patch));
         within(REQUEST, self.api.patch_status(&self.node, &parameters, &patch)).await.map(drop)
+    }
+
+    /// Where nobody answers, it is.
+    async fn is_there(&self) -> bool {
+        within(REQUEST, self.api.get_metadata_opt(&self.node)).await.map_or(true, |found| found.is_some())
     }
 
     async fn find_or_create(&mut self) -> kube::Result<NodeNetworkStateStatus> {
