@@ -224,3 +224,123 @@ async fn an_agent_that_died_is_seen_with_the_next_change(cluster: &Cluster, serv
     cluster.says("red-main", &format!("1 of 2 nodes; {}: not yet", leader.name())).await;
     assert!(begin.elapsed() < Duration::from_secs(40), "{:?}", begin.elapsed());
 }
+
+/// Seven ways to be bad that the schema cannot know: name, spec, field, reason, the value that the message names, and the spec when it is
+/// mended.
+const BAD: [(&str, &str, &str, &str, &str, &str); 7] = [
+    (
+        "bad-cidr",
+        "vrf: blue, seq: 900, import: [{cidr: 10.0.0.1/8, action: permit}], export: []",
+        "spec.import[0].cidr",
+        "InvalidValue",
+        "10.0.0.1/8",
+        "vrf: blue, seq: 900, import: [{cidr: 10.0.0.0/8, action: permit}], export: []",
+    ),
+    (
+        "bad-ge",
+        "vrf: blue, seq: 901, import: [], export: [{cidr: 10.0.0.0/8, ge: 7, action: permit}]",
+        "spec.export[0].ge",
+        "InvalidValue",
+        "7",
+        "vrf: blue, seq: 901, import: [], export: [{cidr: 10.0.0.0/8, ge: 9, action: permit}]",
+    ),
+    (
+        "bad-community",
+        "vrf: blue, seq: 902, import: [], export: [], community: no router bgp",
+        "spec.community",
+        "InvalidValue",
+        "no router bgp",
+        "vrf: blue, seq: 902, import: [], export: [], community: '1:2'",
+    ),
+    (
+        "bad-vrf",
+        "vrf: nobody, seq: 903, import: [], export: []",
+        "spec.vrf",
+        "UnknownVrf",
+        "nobody",
+        "vrf: blue, seq: 903, import: [], export: []",
+    ),
+    (
+        "bad-entry",
+        "vrf: broken, seq: 904, import: [], export: []",
+        "spec.vrf",
+        "RefusedVrf",
+        "99999999",
+        "vrf: blue, seq: 904, import: [], export: []",
+    ),
+    (
+        "bad-item",
+        "vrf: blue, seq: 905, import: [], export: [{cidr: 10.0.0.0/8, seq: 2, action: deny}, {cidr: 11.0.0.0/8, action: deny}]",
+        "spec.export[1].seq",
+        "DuplicateItem",
+        "2",
+        "vrf: blue, seq: 905, import: [], export: [{cidr: 10.0.0.0/8, seq: 1, action: deny}, {cidr: 11.0.0.0/8, action: deny}]",
+    ),
+    (
+        "bad-mtu",
+        "vrf: blue, seq: 906, mtu: 1500, import: [], export: []",
+        "spec.mtu",
+        "ConflictingMtu",
+        "1500",
+        "vrf: blue, seq: 906, import: [], export: []",
+    ),
+];
+
+fn manifest(name: &str, spec: &str) -> String {
+    format!(
+        "---\napiVersion: network.schiff.telekom.de/v1alpha1\nkind: VRFRouteConfiguration\nmetadata: {{name: {name}}}\nspec: {{{spec}}}\n"
+    )
+}
+
+#[test]
+fn of_a_hundred_objects_eight_say_why_they_are_left_out_until_they_are_mended() {
+    let bridge = Bridge::new();
+    let (server, node) = std::thread::scope(|scope| {
+        let server = scope.spawn(|| ApiServer::start(&bridge));
+        let node = LabNode::of_the_lab(&bridge, Image::Trixie, Spelling::Plain);
+        (server.join().unwrap(), node)
+    });
+    with_server(&server, async |cluster: Cluster, server: &ApiServer| {
+        node.write("/opt/network-operator/config.yaml", "vnimap: {blue: 100, red: 101, broken: 99999999}\n");
+        node.write(KUBECONFIG, server.kubeconfig("agent"));
+        let apply = |text: &str| drop(server.kubectl(&["apply", "-f", "-"], text));
+        let good =
+            |n: usize| format!("vrf: blue, seq: {n}, import: [{{cidr: 10.{n}.0.0/16, action: permit}}], export: []");
+        let good: String = (1..=91).map(|n| manifest(&format!("good-{n:02}"), &good(n))).collect();
+        apply(&(good + &manifest("rival-b", "vrf: red, seq: 10, import: [], export: []")));
+        // Creation times are told in seconds.
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        let bad: String = BAD.iter().map(|(name, spec, ..)| manifest(name, spec)).collect();
+        apply(&(bad + &manifest("rival-a", "vrf: red, seq: 10, import: [], export: []")));
+        node.start_agent_with("--debounce 2s", &format!("-E KUBECONFIG={KUBECONFIG}"));
+
+        cluster.says("rival-b", "1 of 1 nodes").await;
+        until("92 are in force", async || counted(server, 92, 8)).await;
+        let rival = ("rival-a", "spec.seq", "DuplicateSeq", "10");
+        for (name, field, reason, value) in BAD.iter().map(|bad| (bad.0, bad.2, bad.3, bad.4)).chain([rival]) {
+            let status = cluster.objects.get(name).await.unwrap().status.unwrap();
+            let (accepted, said, message) = words(&status, "Accepted");
+            assert_eq!((accepted.as_str(), said.as_str()), ("False", reason), "{name}: {message}");
+            assert!(message.starts_with(&format!("{field}: ")) && message.contains(value), "{name}: {message}");
+            let described = server.kubectl(&["describe", "vrf", name], "");
+            assert!(described.contains(&message) && described.contains("Rejected"), "{described}");
+        }
+
+        let mended: String = BAD.iter().map(|(name, .., spec)| manifest(name, spec)).collect();
+        apply(&(mended + &manifest("rival-a", "vrf: red, seq: 11, import: [], export: []")));
+        for name in BAD.iter().map(|bad| bad.0).chain(["rival-a"]) {
+            cluster.generation(name, 2, "1 of 1 nodes").await;
+        }
+        counted(server, 100, 0).unwrap();
+    });
+}
+
+/// How many `kubectl get` says are accepted and applied, and how many are neither.
+fn counted(server: &ApiServer, good: usize, bad: usize) -> Result<(), String> {
+    let table = server.kubectl(
+        &["get", "vrf", "--no-headers", "-o", "custom-columns=A:.status.conditions[0].status,N:.status.nodes.applied"],
+        "",
+    );
+    let count = |row: [&str; 2]| table.lines().filter(|line| line.split_whitespace().eq(row)).count();
+    if (count(["True", "1"]), count(["False", "0"])) == (good, bad) { Ok(()) } else { Err(table) }
+}
