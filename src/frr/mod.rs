@@ -8,6 +8,7 @@ pub mod converge;
 pub mod files;
 mod name;
 pub mod render;
+pub mod resets;
 pub mod running;
 mod section;
 pub mod service;

@@ -35,3 +35,14 @@ impl Goal {
         }
     }
 }
+
+/// Lines that a run would give FRR, and take out of it, to bring it from what it runs to a text. `before` are the texts that it
+/// was brought to earlier.
+pub fn frr_lines<'a>(
+    text: &str,
+    before: impl IntoIterator<Item = &'a str>,
+    running: &Config,
+    tolerated: &BTreeSet<String>,
+) -> Difference {
+    Goal::new(text, before).difference(running, tolerated)
+}

@@ -10,6 +10,7 @@ mod report;
 mod rollback;
 
 pub use error::{Missing, Restored, RunError};
+pub use goal::frr_lines;
 pub use pipeline::{Limits, Pipeline};
 pub use port::{ConfigPort, DaemonPort, LinkPort, PortError, Ports, ServicePort, VniState};
 pub use prepare::{Inputs, PrepareError, Prepared, prepare, render, verdict};

@@ -76,10 +76,11 @@ impl Outcome {
 
     /// Logs what was done.
     pub fn report(&self, rejected: usize) {
-        let Self { written, reloaded, frr_lines, link_operations, vrfs, what: _ } = self;
+        let Self { written, reloaded, frr_lines, link_operations, vrfs, what } = self;
         if self.unchanged() {
             tracing::debug!(vrfs, rejected, "nothing to do");
         } else {
+            tracing::debug!(what = %what.join("; "), "did");
             tracing::info!(written, reloaded, frr_lines, link_operations, vrfs, rejected, "applied");
         }
     }

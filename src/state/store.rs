@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 use super::document::State;
 use crate::replace::{self, Existing};
 
+const STATE: &str = "state.json";
+const LAST_GOOD: &str = "last-good.conf";
+
 /// The folder.
 #[derive(Debug)]
 pub struct Store {
@@ -140,12 +143,19 @@ impl Store {
         write(&self.last_good_conf(), text)
     }
 
+    /// What an agent remembers in a folder, for whoever only looks: nothing is locked, made or put aside, and what cannot be
+    /// read counts as absent.
+    pub fn peek(folder: &Path) -> (State, Option<String>) {
+        let state = fs::read_to_string(folder.join(STATE)).ok().and_then(|text| State::decode(&text).ok());
+        (state.unwrap_or_default(), fs::read_to_string(folder.join(LAST_GOOD)).ok())
+    }
+
     fn state(&self) -> PathBuf {
-        self.folder.join("state.json")
+        self.folder.join(STATE)
     }
 
     fn last_good_conf(&self) -> PathBuf {
-        self.folder.join("last-good.conf")
+        self.folder.join(LAST_GOOD)
     }
 }
 

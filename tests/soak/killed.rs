@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use crate::lab::{Bridge, Foreign, Image, Node, Spelling, foreign};
 use crate::objects::{Families, Vrf, Vrfs, manifests, operator_file};
 use crate::progress::{Progress, scaled};
+use crate::random::Random;
 use crate::rig::{AgentLog, OBJECTS, OnError, START, links_of, replace};
 
 const KILLS: usize = 100;
@@ -19,32 +20,6 @@ fn frr_8_converges_after_100_kills_at_any_moment() {
 #[test]
 fn frr_10_converges_after_100_kills_at_any_moment() {
     killed(Image::Trixie);
-}
-
-/// SplitMix64: which moments are taken must be repeatable, and no more.
-struct Random(u64);
-
-impl Random {
-    /// From SOAK_SEED, or from the clock.
-    fn seeded() -> Self {
-        let clock = || u64::from(std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().subsec_nanos());
-        Self(std::env::var("SOAK_SEED").map_or_else(|_| clock(), |text| text.parse().expect("SOAK_SEED is a number")))
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit
-    }
-
-    fn part_of(&mut self, duration: Duration) -> Duration {
-        duration.mul_f64(self.below(10_000) as f64 / 10_000.0)
-    }
 }
 
 /// What a run that is killed is at.

@@ -12,11 +12,13 @@
 #![allow(unreachable_pub, reason = "the modules of a test binary")]
 
 mod cycles;
+mod foretold;
 mod killed;
 #[path = "../lab/mod.rs"]
 mod lab;
 mod no_flap;
 mod objects;
 mod progress;
+mod random;
 mod rig;
 mod scale;
