@@ -110,11 +110,17 @@ impl Rig {
         let node = &self.fabric.node;
         self.log.skip(node);
         node.ok(&format!("mv /srv/next-config.yaml {OPERATOR_FILE}; mv /srv/next.yaml {OBJECTS}"));
-        let told = self.log.wait(node, &[" did ", "nothing to do"]);
+        let mut told = String::new();
+        loop {
+            // Looks at the node, which vtysh brings about, are none of it.
+            let line = self.log.wait(node, &[" did ", "due=Change"]);
+            match line.split_once(" did what=") {
+                Some((_, what)) => told = what.to_owned(),
+                None => break,
+            }
+        }
         let mut done = Done::default();
-        let Some((_, what)) = told.split_once(" did what=") else { return done };
-        self.log.wait(node, &[" applied "]);
-        for word in what.split("; ") {
+        for word in told.split("; ").filter(|word| !word.is_empty()) {
             if let Some(line) = word.strip_prefix("given to FRR: ") {
                 done.add.insert(line.to_owned());
             } else if let Some(line) = word.strip_prefix("taken out of FRR: ") {
