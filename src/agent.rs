@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -25,8 +25,7 @@ use crate::link::LinkProblem;
 use crate::link::netlink::Netlink;
 use crate::reconcile::{Inputs, Limits, Outcome, Pipeline, Ports, Reporter, RunError};
 use crate::state::Store;
-use crate::status::node::RunReport;
-use crate::status::{collect, lease, publish};
+use crate::status;
 use crate::trigger::debounce::RunResult;
 use crate::trigger::drift::Effect;
 use crate::trigger::timing::{Due, Timing};
@@ -80,7 +79,8 @@ pub async fn run(config: AgentConfig, cancel: CancellationToken) -> anyhow::Resu
     let store = Arc::new(Store::open(&config.state_dir)?);
     let sources = sources::start(&config, files.template(), UNIT, &cancel).await?;
     let sources::Sources { triggers, objects, underlay, files: mut watcher, files_cancel, client } = sources;
-    let told = Told::new(client.map(|client| tell(client, &config, &cancel)));
+    let (namespace, node) = (&config.namespace, &config.node_name);
+    let told = Told::new(client.map(|client| status::start(&client, namespace, node, &cancel).reports));
     // It goes with what an agent that was killed has left.
     let offered = files.read_staged();
     let inputs = NodeInputs::new(config.node_name, config.operator_file, &files, objects, underlay, store.clone());
@@ -152,17 +152,6 @@ impl LastRun {
     fn is_whole(&self) -> bool {
         self.problems.is_empty()
     }
-}
-
-/// Starts what writes to the API server; none of it is waited for.
-fn tell(client: kube::Client, config: &AgentConfig, cancel: &CancellationToken) -> watch::Sender<Option<RunReport>> {
-    let (reports, heard) = watch::channel(None);
-    tokio::spawn(publish::publish(client.clone(), config.node_name.clone(), heard, cancel.clone()));
-    let (leads, leading) = watch::channel(false);
-    let (namespace, node) = (config.namespace.clone(), config.node_name.clone());
-    tokio::spawn(lease::stand(client.clone(), namespace, node, leads, cancel.clone()));
-    tokio::spawn(collect::collect(client, config.node_name.clone(), leading, cancel.clone()));
-    reports
 }
 
 /// Triggers that no run has answered yet.
@@ -257,8 +246,8 @@ impl Agent {
                 tracing::debug!(%causes, ?due, seconds = begin.elapsed().as_secs_f32(), "run ended");
                 ended
             }
-            Err(error) => {
-                let words = format!("{error:#}");
+            Err(_) => {
+                let words = failure.unwrap_or_default();
                 if self.last_error.as_ref() != Some(&words) {
                     tracing::error!(%causes, error = %words, "run failed; it is tried again");
                     self.last_error = Some(words);

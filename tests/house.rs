@@ -32,6 +32,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("status", &["api", "desired", "link", "trigger"]),
     ("status/events", &["status", "trigger"]),
     ("status/publish", &["api", "status", "status/events", "trigger"]),
+    ("status/start", &["status", "status/collect", "status/lease", "status/publish"]),
     ("status/lease", &["status", "trigger", "trigger/kube"]),
     ("status/collect", &["api", "status", "status/events", "status/publish", "trigger", "trigger/kube"]),
     ("trigger/links", &["trigger", "link", "model"]),
@@ -48,7 +49,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 ];
 
 /// Modules that a name of a parent does not stand for.
-const ADAPTERS: [&str; 18] = [
+const ADAPTERS: [&str; 19] = [
     "link/netlink",
     "frr/files",
     "frr/vty",
@@ -66,6 +67,7 @@ const ADAPTERS: [&str; 18] = [
     "status/events",
     "status/publish",
     "status/lease",
+    "status/start",
     "status/collect",
 ];
 

@@ -10,13 +10,14 @@ use futures::StreamExt;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::ListParams;
-use kube::core::{ApiResource, DynamicObject};
+use kube::core::DynamicObject;
 use kube::runtime::watcher;
 use kube::{Api, Client, ResourceExt};
 use serde::Serialize;
 
 use super::Output;
-use crate::api::{LastRun, NodeCounts, NodeNetworkState, RunState, VrfRouteConfiguration, VrfRouteConfigurationStatus};
+use crate::api::{LastRun, NodeCounts, NodeNetworkState, RunState};
+use crate::status::collect::{status_of, subjects};
 use crate::status::known::{Heard, Known};
 use crate::trigger::kube::patient;
 
@@ -87,7 +88,7 @@ pub(super) fn execute(args: StatusArgs) -> anyhow::Result<ExitCode> {
 
 async fn once(client: Client, output: Output) -> anyhow::Result<ExitCode> {
     let all = ListParams::default();
-    let objects = objects(&client).list(&all).await.context("list VRFRouteConfigurations")?;
+    let objects = subjects(&client).list(&all).await.context("list VRFRouteConfigurations")?;
     let nodes = Api::<NodeNetworkState>::all(client).list(&all).await.context("list NodeNetworkStates")?;
     let glance = Glance {
         objects: objects.items.iter().map(ObjectRow::new).collect(),
@@ -99,7 +100,7 @@ async fn once(client: Client, output: Output) -> anyhow::Result<ExitCode> {
 
 async fn follow(client: Client, output: Output) -> anyhow::Result<ExitCode> {
     let config = watcher::Config::default;
-    let mut objects = Box::pin(patient(watcher(objects(&client), config())));
+    let mut objects = Box::pin(patient(watcher(subjects(&client), config())));
     let mut nodes = Box::pin(patient(watcher(Api::<NodeNetworkState>::all(client), config())));
     let (mut object_rows, mut node_rows) = (Known::default(), Known::default());
     let mut shown = None;
@@ -132,26 +133,16 @@ async fn follow(client: Client, output: Output) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Also those whose spec cannot be read.
-fn objects(client: &Client) -> Api<DynamicObject> {
-    Api::all_with(client.clone(), &ApiResource::erase::<VrfRouteConfiguration>(&()))
-}
-
-fn status_of(conditions: &[Condition], kind: &str) -> String {
+fn word_of(conditions: &[Condition], kind: &str) -> String {
     let condition = conditions.iter().find(|condition| condition.type_ == kind);
     condition.map_or("Unknown", |condition| condition.status.as_str()).to_owned()
 }
 
 impl ObjectRow {
     fn new(object: &DynamicObject) -> Self {
-        let status: VrfRouteConfigurationStatus = object
-            .data
-            .get("status")
-            .cloned()
-            .and_then(|status| serde_json::from_value(status).ok())
-            .unwrap_or_default();
+        let status = status_of(object);
         let current = status.observed_generation == object.metadata.generation;
-        let of = |kind| if current { status_of(&status.conditions, kind) } else { "Unknown".to_owned() };
+        let of = |kind| if current { word_of(&status.conditions, kind) } else { "Unknown".to_owned() };
         let bad =
             |kind| status.conditions.iter().find(|condition| condition.type_ == kind && condition.status != "True");
         let message = match bad("Accepted").or_else(|| bad("Applied")) {
@@ -176,8 +167,8 @@ impl NodeRow {
         let status = state.status.clone().unwrap_or_default();
         Self {
             name: state.name_any(),
-            ready: status_of(&status.conditions, "Ready"),
-            degraded: status_of(&status.conditions, "Degraded"),
+            ready: word_of(&status.conditions, "Ready"),
+            degraded: word_of(&status.conditions, "Degraded"),
             vrfs: status.vrf_count,
             frr_version: status.frr_version,
             configuration: status.configuration,

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use crate::state::Accepted;
 use crate::trigger::kube::KubeObjects;
 use crate::trigger::manifests::{ManifestError, read_answer};
-use crate::trigger::{Objects, with_causes};
+use crate::trigger::{Objects, Once, with_causes};
 
 /// Objects to go by.
 #[derive(Debug, Clone)]
@@ -47,7 +47,7 @@ pub struct ObjectSource {
     accepted: Option<Accepted>,
     limit: Limit,
     answered: CancellationToken,
-    told: Option<String>,
+    told: Once,
     /// Whether it was told that there is no answer.
     silence_told: bool,
 }
@@ -83,7 +83,15 @@ impl ObjectSource {
 
     fn new(source: Source) -> Self {
         let answered = CancellationToken::new();
-        Self { source, good: None, accepted: None, limit: Limit::Open, answered, told: None, silence_told: false }
+        Self {
+            source,
+            good: None,
+            accepted: None,
+            limit: Limit::Open,
+            answered,
+            told: Once::default(),
+            silence_told: false,
+        }
     }
 
     /// With the inputs of the last verified run, also of an agent before.
@@ -113,7 +121,7 @@ impl ObjectSource {
         match self.look() {
             Seen::All(objects) => {
                 self.answered.cancel();
-                if self.told.take().is_some() {
+                if self.told.is_over() {
                     tracing::info!("the manifests are good again");
                 }
                 self.accepted = None;
@@ -185,13 +193,12 @@ impl ObjectSource {
 
     /// Each fault once.
     fn tell(&mut self, fault: String, kept: bool) {
-        if self.told.as_ref() != Some(&fault) {
+        if self.told.is_news(&fault) {
             let path = match &self.source {
                 Source::Manifests(path) => path,
                 Source::Kube(_) => Path::new(""),
             };
             tracing::error!(path = %path.display(), %fault, kept, "the manifests cannot be used as they are");
-            self.told = Some(fault);
         }
     }
 }

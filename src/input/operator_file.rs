@@ -4,14 +4,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::config::{ConfigError, OperatorConfig};
-use crate::trigger::with_causes;
+use crate::trigger::{Once, with_causes};
 
 /// The operator file, and the best that is known of it.
 #[derive(Debug)]
 pub struct OperatorFile {
     path: PathBuf,
     known: Option<Known>,
-    told: Option<String>,
+    told: Once,
 }
 
 #[derive(Debug, Clone)]
@@ -34,7 +34,7 @@ impl OperatorFile {
     /// Names the file, which is read at each run, and its text of the last verified run.
     pub fn new(path: PathBuf, accepted: Option<&str>) -> Self {
         let known = accepted.and_then(|text| Known::parse(text.to_owned(), &path).ok());
-        Self { path, known, told: None }
+        Self { path, known, told: Once::default() }
     }
 
     /// The file as it is, or as it was when it was last good.
@@ -74,15 +74,14 @@ impl OperatorFile {
     /// Each fault once, and its end.
     fn tell(&mut self, fault: Option<String>, kept: bool) {
         match &fault {
-            Some(fault) if self.told.as_ref() != Some(fault) => {
+            Some(fault) if self.told.is_news(fault) => {
                 tracing::error!(file = %self.path.display(), %fault, kept, "the operator file cannot be used as it is");
             }
-            None if self.told.is_some() => {
+            None if self.told.is_over() => {
                 tracing::info!(file = %self.path.display(), "the operator file is good again");
             }
             _ => {}
         }
-        self.told = fault;
     }
 }
 

@@ -2,21 +2,21 @@
 
 use crate::frr::files::{FileError, FrrFiles};
 use crate::frr::template::Template;
-use crate::trigger::with_causes;
+use crate::trigger::{Once, with_causes};
 
 /// The template, and its last good text.
 #[derive(Debug)]
 pub struct TemplateFile {
     files: FrrFiles,
     good: Option<String>,
-    told: Option<String>,
+    told: Once,
 }
 
 impl TemplateFile {
     /// Names the file, which is read at each run, and its text of the last verified run.
     pub fn new(files: FrrFiles, accepted: Option<&str>) -> Self {
         let good = accepted.filter(|text| Template::parse(text).is_ok()).map(str::to_owned);
-        Self { files, good, told: None }
+        Self { files, good, told: Once::default() }
     }
 
     /// The template as it is, or as it was when it was last good: a fault in it must not keep links from being
@@ -34,7 +34,7 @@ impl TemplateFile {
         };
         let Some(fault) = fault else {
             self.make()?;
-            if self.told.take().is_some() {
+            if self.told.is_over() {
                 tracing::info!(template = %self.files.template().display(), "the template is good again");
             }
             let text = read?;
@@ -49,9 +49,8 @@ impl TemplateFile {
         // frr.conf has no hints any more: what is wrong with it as a template is not the point.
         let gone = !self.files.template().exists();
         let fault = if gone { "it is gone: write it again, with hints".to_owned() } else { fault };
-        if self.told.as_ref() != Some(&fault) {
+        if self.told.is_news(&fault) {
             tracing::error!(template = %self.files.template().display(), %fault, "the template cannot be used; the last good one stays in force");
-            self.told = Some(fault);
         }
         Ok(good)
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::desired::Rejection;
 use crate::link::LinkProblem;
+use crate::trigger::first_of;
 
 /// What a run did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -66,12 +67,7 @@ impl Outcome {
     /// Logs what was put back, and who had noticed.
     pub fn report_repair(&self, causes: &str) {
         let Self { written, reloaded, frr_lines, link_operations, vrfs: _, what } = self;
-        let more = what.len().saturating_sub(NAMED);
-        let mut names = what.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join("; ");
-        if more > 0 {
-            names.push_str(&format!("; and {more} more"));
-        }
-        tracing::info!(%causes, what = %names, written, reloaded, frr_lines, link_operations, "repaired");
+        tracing::info!(%causes, what = %first_of(what, NAMED), written, reloaded, frr_lines, link_operations, "repaired");
     }
 
     /// Logs what was done.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::{Stream, StreamExt};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Node, ObjectReference};
+use k8s_openapi::api::core::v1::Node;
 use kube::api::{Patch, PatchParams};
 use kube::core::{ApiResource, DynamicObject};
 use kube::runtime::watcher;
@@ -20,9 +20,9 @@ use super::limit::{REQUEST, within};
 use super::news::of_object;
 use super::publish::whole_status;
 use super::summary::{NodeView, Target, summarise};
-use crate::api::{NodeNetworkState, ObjectState, VrfRouteConfiguration};
+use crate::api::{NodeNetworkState, ObjectState, VrfRouteConfiguration, VrfRouteConfigurationStatus};
 use crate::trigger::kube::patient;
-use crate::trigger::with_causes;
+use crate::trigger::{Once, with_causes};
 
 /// How long the first change waits for others: after a change of one object all nodes tell at about the same time.
 const WINDOW: Duration = Duration::from_secs(1);
@@ -62,14 +62,12 @@ struct Alive {
 }
 
 async fn sum_up(client: Client, us: &str) {
-    let kind = ApiResource::erase::<VrfRouteConfiguration>(&());
-    // Also one that cannot be read has a status.
-    let subjects: Api<DynamicObject> = Api::all_with(client.clone(), &kind);
+    let subjects = subjects(&client);
     let mut objects = Box::pin(patient(watcher(subjects.clone(), watcher::Config::default())));
     let mut states = Box::pin(watched::<NodeNetworkState>(client.clone()));
     let mut alive = Box::pin(watched::<Node>(client.clone()));
     let (mut targets, mut words, mut nodes) = (Known::default(), Known::default(), Known::default());
-    let (mut due, mut last, mut told) = (None::<Instant>, None::<Instant>, None);
+    let (mut due, mut last, mut told) = (None::<Instant>, None::<Instant>, Once::default());
     loop {
         let heard = tokio::select! {
             Some(event) = objects.next() => targets.hear(event, target),
@@ -78,11 +76,14 @@ async fn sum_up(client: Client, us: &str) {
             () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                 (due, last) = (None, Some(Instant::now()));
                 if targets.complete && words.complete && nodes.complete {
-                    match write(&client, us, &mut targets.all, &views(&words.all, &nodes.all)).await {
-                        Ok(()) => told = None,
+                    match write(&client, us, &subjects, &mut targets.all, &views(&words.all, &nodes.all)).await {
+                        Ok(()) => drop(told.is_over()),
                         Err(error) => {
                             due = Some(Instant::now() + RETRY);
-                            told = Some(complain(told, with_causes(&error)));
+                            let error = with_causes(&error);
+                            if told.is_news(&error) {
+                                tracing::warn!(%error, "a status cannot be written; does the service account have patch on vrfrouteconfigurations/status?");
+                            }
                         }
                     }
                 }
@@ -107,21 +108,27 @@ where
     patient(watcher(Api::<K>::all(client), watcher::Config::default()))
 }
 
-/// Says once what is wrong; gives it back.
-fn complain(told: Option<String>, error: String) -> String {
-    if told.as_ref() != Some(&error) {
-        tracing::warn!(%error, "a status cannot be written; does the service account have patch on vrfrouteconfigurations/status?");
-    }
-    error
+/// The objects, also those whose spec cannot be read: they have a status, too.
+pub fn subjects(client: &Client) -> Api<DynamicObject> {
+    Api::all_with(client.clone(), &kind())
+}
+
+fn kind() -> ApiResource {
+    ApiResource::erase::<VrfRouteConfiguration>(&())
+}
+
+/// What is said of an object; nothing, where that is not in a form that is known.
+pub fn status_of(object: &DynamicObject) -> VrfRouteConfigurationStatus {
+    let status = object.data.get("status").cloned().and_then(|status| serde_json::from_value(status).ok());
+    status.unwrap_or_default()
 }
 
 fn target(object: &DynamicObject) -> Target {
-    let status = object.data.get("status").cloned().and_then(|status| serde_json::from_value(status).ok());
     Target {
         name: object.name_any(),
         uid: object.uid().unwrap_or_default(),
         generation: object.metadata.generation.unwrap_or_default(),
-        status: status.unwrap_or_default(),
+        status: status_of(object),
     }
 }
 
@@ -157,32 +164,25 @@ fn views<'a>(words: &'a BTreeMap<String, Word>, nodes: &BTreeMap<String, Alive>)
 async fn write(
     client: &Client,
     us: &str,
+    api: &Api<DynamicObject>,
     targets: &mut BTreeMap<String, Target>,
     nodes: &[NodeView<'_>],
 ) -> kube::Result<()> {
-    let kind = ApiResource::erase::<VrfRouteConfiguration>(&());
-    let api: Api<DynamicObject> = Api::all_with(client.clone(), &kind);
+    let kind = kind();
     let all: Vec<Target> = targets.values().cloned().collect();
     let mut ended = Ok(());
     for (target, status) in summarise(&all, nodes, Timestamp::now()) {
         let patch = Patch::Json::<()>(whole_status(&status)?);
-        match within(REQUEST, api.patch_status(&target.name, &PatchParams::default(), &patch)).await {
+        let written = match within(REQUEST, api.patch_status(&target.name, &PatchParams::default(), &patch)).await {
+            Ok(written) => written,
             // It went meanwhile, as the watch is about to tell.
             Err(kube::Error::Api(status)) if status.code == 404 => continue,
             Err(error) => {
                 ended = ended.and(Err(error));
                 continue;
             }
-            Ok(_) => {}
-        }
-        let about = ObjectReference {
-            api_version: Some(VrfRouteConfiguration::api_version(&()).into_owned()),
-            kind: Some(VrfRouteConfiguration::kind(&()).into_owned()),
-            name: Some(target.name.clone()),
-            uid: Some(target.uid.clone()),
-            ..ObjectReference::default()
         };
-        events::tell(client, us, &about, of_object(&target.status, &status)).await;
+        events::tell(client, us, &written.object_ref(&kind), of_object(&target.status, &status)).await;
         if let Some(known) = targets.get_mut(&target.name) {
             known.status = status;
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use kube::ResourceExt;
 use kube::runtime::watcher;
 
-use crate::trigger::with_causes;
+use crate::trigger::{Once, with_causes};
 
 /// What is known, and what is made of it.
 #[derive(Debug)]
@@ -15,7 +15,7 @@ pub struct Known<V> {
     /// Whether a first list was complete: until then, what is missing may be there.
     pub complete: bool,
     listing: BTreeMap<String, V>,
-    told: Option<String>,
+    told: Once,
 }
 
 /// What an event comes to.
@@ -31,7 +31,7 @@ pub enum Heard {
 
 impl<V> Default for Known<V> {
     fn default() -> Self {
-        Self { all: BTreeMap::new(), complete: false, listing: BTreeMap::new(), told: None }
+        Self { all: BTreeMap::new(), complete: false, listing: BTreeMap::new(), told: Once::default() }
     }
 }
 
@@ -47,7 +47,8 @@ impl<V: PartialEq> Known<V> {
             Ok(watcher::Event::InitDone) => {
                 let listed = std::mem::take(&mut self.listing);
                 let new = !self.complete || self.all != listed;
-                (self.all, self.complete, self.told) = (listed, true, None);
+                (self.all, self.complete) = (listed, true);
+                self.told.is_over();
                 new
             }
             Ok(watcher::Event::Apply(object)) => {
@@ -61,11 +62,7 @@ impl<V: PartialEq> Known<V> {
                 // Of a list that broke off nothing counts.
                 self.listing.clear();
                 let error = with_causes(&error);
-                if self.told.as_ref() == Some(&error) {
-                    return Heard::Same;
-                }
-                self.told = Some(error.clone());
-                return Heard::Error(error);
+                return if self.told.is_news(&error) { Heard::Error(error) } else { Heard::Same };
             }
         };
         if new { Heard::New } else { Heard::Same }

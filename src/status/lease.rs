@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::limit::within;
 use crate::trigger::kube::patient;
-use crate::trigger::with_causes;
+use crate::trigger::{Once, doubled, with_causes};
 
 /// Name of the Lease.
 const NAME: &str = "network-operator";
@@ -135,7 +135,7 @@ impl Election {
     }
 
     fn failed(&mut self, now: Instant) {
-        let wait = RETRY.saturating_mul(2_u32.saturating_pow(self.failures)).min(LAST_RETRY);
+        let wait = doubled(RETRY, self.failures, LAST_RETRY);
         (self.rest, self.failures) = (Some(now + wait), self.failures.saturating_add(1));
     }
 }
@@ -151,7 +151,7 @@ pub async fn stand(
     let api: Api<Lease> = Api::namespaced(client, &namespace);
     let config = watcher::Config::default().fields(&format!("metadata.name={NAME}"));
     let mut events = std::pin::pin!(patient(watcher(api.clone(), config)));
-    let (mut election, mut known, mut told) = (Election::new(identity), false, None);
+    let (mut election, mut known, mut told) = (Election::new(identity), false, Once::default());
     loop {
         let now = Instant::now();
         let leading = election.leads(now);
@@ -176,7 +176,7 @@ pub async fn stand(
             () = tokio::time::sleep_until(end.map_or(due, |end| end.min(due))), if known => {
                 if step != Step::Write { continue }
                 match write(&api, election.wanted(Timestamp::now())).await {
-                    Ok(lease) => { election.wrote(lease, now); told = None; }
+                    Ok(lease) => { election.wrote(lease, now); told.is_over(); }
                     Err(error) => {
                         election.failed(Instant::now());
                         if is_outdated(&error) {
@@ -228,10 +228,9 @@ fn is_outdated(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if [404, 409].contains(&status.code))
 }
 
-fn tell(told: &mut Option<String>, error: &str, namespace: &str) {
-    if told.as_deref() != Some(error) {
+fn tell(told: &mut Once, error: &str, namespace: &str) {
+    if told.is_news(error) {
         tracing::warn!(%error, %namespace, "no Lease: this agent does not sum up; the service account needs get, list, watch, create and update on leases");
-        *told = Some(error.to_owned());
     }
 }
 

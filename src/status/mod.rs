@@ -9,4 +9,7 @@ mod limit;
 pub mod news;
 pub mod node;
 pub mod publish;
+mod start;
 pub mod summary;
+
+pub use start::{Started, start};

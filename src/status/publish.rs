@@ -17,7 +17,7 @@ use super::limit::{REQUEST, within};
 use super::news::of_node;
 use super::node::{RunReport, next};
 use crate::api::{NodeNetworkState, NodeNetworkStateSpec, NodeNetworkStateStatus};
-use crate::trigger::with_causes;
+use crate::trigger::{Once, doubled, with_causes};
 
 /// First wait after a write that failed; doubled with each further one.
 const FIRST_RETRY: Duration = Duration::from_secs(2);
@@ -33,9 +33,9 @@ pub async fn publish(
 ) {
     let (api, nodes) = (Api::<NodeNetworkState>::all(client.clone()), Api::all(client.clone()));
     let mut writer = Writer { client, api, nodes, node, known: None, about: ObjectReference::default() };
-    let (mut failures, mut told, mut look) = (0_u32, None, Instant::now() + LOOK);
+    let (mut failures, mut told, mut look) = (0_u32, Once::default(), Instant::now() + LOOK);
     loop {
-        let wait = FIRST_RETRY.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1))).min(LAST_RETRY);
+        let wait = doubled(FIRST_RETRY, failures.saturating_sub(1), LAST_RETRY);
         tokio::select! {
             () = cancel.cancelled() => return,
             changed = reports.changed() => if changed.is_err() { return },
@@ -49,7 +49,7 @@ pub async fn publish(
         let Some(report) = reports.borrow_and_update().clone() else { continue };
         match writer.write(&report).await {
             Ok(()) => {
-                if told.take().is_some() {
+                if told.is_over() {
                     tracing::info!("the state of this node is written to the API server again");
                 }
                 failures = 0;
@@ -57,9 +57,8 @@ pub async fn publish(
             Err(error) => {
                 failures = failures.saturating_add(1);
                 let words = with_causes(&error);
-                if told.as_ref() != Some(&words) {
+                if told.is_news(&words) {
                     tracing::warn!(error = %words, "the state of this node cannot be written to the API server; the node itself does not depend on it; are both CRDs installed, and does the service account have its rights on nodenetworkstates and nodes?");
-                    told = Some(words);
                 }
             }
         }
@@ -88,18 +87,19 @@ impl Writer {
             Some(known) => known,
             None => self.find_or_create().await?,
         };
-        let new = next(&old, report, Timestamp::now()).unwrap_or_else(|| old.clone());
-        if new != old {
-            match self.replace(&new).await {
-                // Somebody deleted it, or its node was made anew.
-                Err(error) if is_gone(&error) => {
-                    self.create().await?;
-                    self.replace(&new).await?;
-                }
-                done => done?,
+        let Some(new) = next(&old, report, Timestamp::now()) else {
+            self.known = Some(old);
+            return Ok(());
+        };
+        match self.replace(&new).await {
+            // Somebody deleted it, or its node was made anew.
+            Err(error) if is_gone(&error) => {
+                self.create().await?;
+                self.replace(&new).await?;
             }
-            events::tell(&self.client, &self.node, &self.about, of_node(&old, &new, report)).await;
+            done => done?,
         }
+        events::tell(&self.client, &self.node, &self.about, of_node(&old, &new, report)).await;
         self.known = Some(new);
         Ok(())
     }

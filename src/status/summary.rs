@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use super::condition::{Holds, condition};
 use super::node::NOT_JUDGED;
 use crate::api::{NodeCounts, ObjectResult, ObjectState, VrfRouteConfigurationStatus};
+use crate::trigger::first_of;
 
 /// How many nodes a message names.
 const NAMED: usize = 3;
@@ -127,11 +128,7 @@ fn applied(tally: &Tally<'_>) -> (Holds, (&'static str, String)) {
     let rejected = tally.rejected.iter().map(|(node, _)| format!("{node}: rejected"));
     let pending = tally.pending.iter().map(|node| format!("{node}: not yet"));
     let all: Vec<String> = failed.chain(rejected).chain(pending).collect();
-    let more = all.len().saturating_sub(NAMED);
-    let mut message = [count].into_iter().chain(all.into_iter().take(NAMED)).collect::<Vec<_>>().join("; ");
-    if more > 0 {
-        message.push_str(&format!("; and {more} more"));
-    }
+    let message = if all.is_empty() { count } else { format!("{count}; {}", first_of(&all, NAMED)) };
     (Holds::No, (reason, message))
 }
 

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::doubled;
+
 /// First wait after a failed run; doubled with each further one.
 const FIRST_RETRY: Duration = Duration::from_secs(5);
 /// Longest wait after a failed run.
@@ -24,7 +26,7 @@ pub enum RunResult {
 
 /// The wait after so many failures before the last one.
 pub(super) fn back_off(failures: u32) -> Duration {
-    FIRST_RETRY.saturating_mul(2_u32.saturating_pow(failures)).min(LAST_RETRY)
+    doubled(FIRST_RETRY, failures, LAST_RETRY)
 }
 
 /// Gathers requests into runs.

@@ -12,7 +12,7 @@ use kube::{Api, Client, ResourceExt};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Identity, Objects, Trigger, Unreadable, with_causes};
+use super::{Identity, Objects, Once, Trigger, Unreadable, with_causes};
 use crate::api::VrfRouteConfiguration;
 use crate::desired::{Rejection, RejectionReason};
 
@@ -168,11 +168,11 @@ pub async fn watch(
     let api: Api<Guarded> = Api::all(client);
     let stream = patient(watcher(api, watcher::Config::default()));
     let mut stream = std::pin::pin!(stream.take_until(cancel.cancelled_owned()));
-    let mut last_error = None;
+    let mut told = Once::default();
     while let Some(event) = stream.next().await {
         match event {
             Ok(event) => {
-                if last_error.take().is_some() {
+                if told.is_over() {
                     tracing::info!("the API server answers again");
                 }
                 if objects.event(event) == Effect::Changed {
@@ -185,9 +185,8 @@ pub async fn watch(
                     objects.kind_is_gone();
                 }
                 let words = describe(&error);
-                if last_error.as_ref() != Some(&words) {
+                if told.is_news(&words) {
                     tracing::error!(error = %words, "no VRFRouteConfigurations from the API server; the node keeps what it has");
-                    last_error = Some(words);
                 }
             }
         }

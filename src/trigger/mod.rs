@@ -127,7 +127,42 @@ impl fmt::Display for Trigger {
 
 /// How long to wait before a lost source is sought again: a second, doubled each time up to a minute.
 fn patience(failures: u32) -> Duration {
-    Duration::from_secs(1).saturating_mul(2_u32.saturating_pow(failures)).min(Duration::from_secs(60))
+    doubled(Duration::from_secs(1), failures, Duration::from_secs(60))
+}
+
+/// The first wait, doubled with each failure before the last one, up to the longest.
+pub fn doubled(first: Duration, failures: u32, longest: Duration) -> Duration {
+    first.saturating_mul(2_u32.saturating_pow(failures)).min(longest)
+}
+
+/// What is wrong, so that each fault is told once, and its end.
+#[derive(Debug, Default)]
+pub struct Once(Option<String>);
+
+impl Once {
+    /// Whether it is another fault than the one before.
+    pub fn is_news(&mut self, fault: &str) -> bool {
+        let news = self.0.as_deref() != Some(fault);
+        if news {
+            self.0 = Some(fault.to_owned());
+        }
+        news
+    }
+
+    /// All is well: whether something was wrong before.
+    pub fn is_over(&mut self) -> bool {
+        self.0.take().is_some()
+    }
+}
+
+/// The first of some words, and how many more there are.
+pub fn first_of(words: &[String], most: usize) -> String {
+    let mut named = words.iter().take(most).map(String::as_str).collect::<Vec<_>>().join("; ");
+    let more = words.len().saturating_sub(most);
+    if more > 0 {
+        named.push_str(&format!("; and {more} more"));
+    }
+    named
 }
 
 /// An error with those of its causes that it does not name itself.

@@ -11,7 +11,7 @@ use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use network_operator::api::{ObjectResult, ObjectState, VrfRouteConfiguration, VrfRouteConfigurationStatus, crd_yaml};
 use network_operator::status::node::{RunReport, objects};
-use network_operator::status::{collect, lease, publish};
+use network_operator::status::{Started, start};
 use network_operator::trigger::kube::{KubeObjects, watch as watch_objects};
 use serde_json::json;
 use tokio::sync::{mpsc, watch};
@@ -38,36 +38,25 @@ pub struct Agent {
     pub name: String,
     pub leads: watch::Receiver<bool>,
     reports: watch::Sender<Option<RunReport>>,
-    tasks: Vec<JoinHandle<()>>,
+    cancel: CancellationToken,
 }
 
 impl Agent {
     /// Starts all that `run` starts towards the API server.
     pub fn start(client: &Client, name: &str) -> Self {
         let cancel = CancellationToken::new();
-        let (reports, heard) = watch::channel(None);
-        let (leads, leading) = watch::channel(false);
-        let tasks = vec![
-            tokio::spawn(publish::publish(client.clone(), name.to_owned(), heard, cancel.clone())),
-            tokio::spawn(lease::stand(client.clone(), NAMESPACE.to_owned(), name.to_owned(), leads, cancel.clone())),
-            tokio::spawn(collect::collect(client.clone(), name.to_owned(), leading.clone(), cancel)),
-        ];
-        Self { name: name.to_owned(), reports, leads: leading, tasks }
+        let Started { reports, leads } = start(client, NAMESPACE, name, &cancel);
+        Self { name: name.to_owned(), leads, reports, cancel }
     }
 
     /// The same, with objects that are watched and, half a second after a change, in force.
     pub fn obedient(client: &Client, name: &str) -> Self {
-        let mut agent = Self::start(client, name);
+        let agent = Self::start(client, name);
         let (triggers, mut asked) = mpsc::unbounded_channel();
         let known = KubeObjects::default();
-        agent.tasks.push(tokio::spawn(watch_objects(
-            client.clone(),
-            known.clone(),
-            triggers,
-            CancellationToken::new(),
-        )));
+        tokio::spawn(watch_objects(client.clone(), known.clone(), triggers, agent.cancel.clone()));
         let reports = agent.reports.clone();
-        agent.tasks.push(tokio::spawn(async move {
+        tokio::spawn(async move {
             while asked.recv().await.is_some() {
                 tokio::time::sleep(Duration::from_millis(500)).await;
                 while asked.try_recv().is_ok() {}
@@ -76,13 +65,13 @@ impl Agent {
                     all.identities().map(|(name, identity, _)| (name.to_owned(), identity)).collect();
                 reports.send_replace(Some(report(objects(&all, &[], &[], ("RunFailed", None), &in_force))));
             }
-        }));
+        });
         agent
     }
 
     /// As with `kill -9`: nothing is given back.
     pub fn kill(&self) {
-        self.tasks.iter().for_each(JoinHandle::abort);
+        self.cancel.cancel();
     }
 
     /// Its last run came to this.

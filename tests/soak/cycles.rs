@@ -6,7 +6,7 @@ use std::time::Instant;
 use crate::lab::{Bridge, Foreign, Image, Node, Spelling, foreign};
 use crate::objects::{Families, Vrf, Vrfs};
 use crate::progress::{Mean, Progress, scaled};
-use crate::rig::{AgentLog, OnError, START, links_of};
+use crate::rig::{AgentLog, OnError, WINDOW, links_of, start};
 
 const CYCLES: usize = 200;
 
@@ -78,7 +78,7 @@ impl Rig {
         node.set_operator_file(&known());
         let mut log = AgentLog::of(&node, OnError::Fail);
         node.take_agent();
-        node.ok(START);
+        node.ok(&start(WINDOW));
         // Its first run writes frr.conf without the hints.
         log.wait(&node, &[" applied "]);
         let daemons = node.look().daemons;

@@ -7,15 +7,13 @@ use crate::lab::{Fabric, Image, Spelling};
 use crate::objects::{Families, Vrf, Vrfs, manifests, operator_file};
 use crate::progress::{Mean, Progress, scaled};
 use crate::random::Random;
-use crate::rig::{AgentLog, OBJECTS, OnError, replace};
+use crate::rig::{AgentLog, OBJECTS, OnError, replace, start};
 
 const CHANGES: usize = 300;
 const NAMES: [&str; 4] = ["ant", "bee", "cat", "dog"];
 const OPERATOR_FILE: &str = "/opt/network-operator/config.yaml";
-/// With a window that takes in both files.
-const START: &str = "NODE_NAME=node-1 RUST_LOG=network_operator=debug setsid /lab/network-operator run \
-    --manifests /etc/network-operator/manifests --debounce 500ms </dev/null >>/lab/agent.log 2>&1 &
-echo $! >/run/soak.pid";
+/// It takes in both files.
+const WINDOW: &str = "500ms";
 
 #[test]
 fn frr_8_does_what_was_planned() {
@@ -53,7 +51,7 @@ impl Rig {
         let mut log = AgentLog::of(&fabric.node, OnError::Fail);
         fabric.node.take_agent();
         fabric.node.set_objects(&Vrfs::new());
-        fabric.node.ok(START);
+        fabric.node.ok(&start(WINDOW));
         log.wait(&fabric.node, &[" applied "]);
         Self { fabric, log, random: Random::seeded(), vrfs: Vrfs::new(), known: Vrfs::new() }
     }

@@ -7,7 +7,7 @@ use crate::lab::{Bridge, Foreign, Image, Node, Spelling, foreign};
 use crate::objects::{Families, Vrf, Vrfs, manifests, operator_file};
 use crate::progress::{Progress, scaled};
 use crate::random::Random;
-use crate::rig::{AgentLog, OBJECTS, OnError, START, links_of, replace};
+use crate::rig::{AgentLog, OBJECTS, OnError, WINDOW, links_of, replace, start};
 
 const KILLS: usize = 100;
 const OPERATOR_FILE: &str = "/opt/network-operator/config.yaml";
@@ -93,7 +93,7 @@ impl Rig {
         node.set_operator_file(&both(FIRST_VNI, Families::V4).into());
         let mut log = AgentLog::of(&node, OnError::Note);
         node.take_agent();
-        node.ok(START);
+        node.ok(&start(WINDOW));
         log.wait(&node, &[" applied "]);
         let (daemons, folder) = (node.look().daemons, node.ok(FOLDER));
         let (random, vrfs, vni) = (Random::seeded(), Vrfs::new(), FIRST_VNI);
@@ -167,7 +167,7 @@ impl Rig {
             if !progress.goes_on() || self.random.below(3) == 0 {
                 break;
             }
-            (work, done) = (START.to_owned(), &DONE);
+            (work, done) = (start(WINDOW), &DONE);
             // The way back is short where no reload is owed, so that early moments are taken more often.
             let part = self.random.part_of(self.durations[kind as usize]);
             moment = self.random.part_of(part);
@@ -178,7 +178,7 @@ impl Rig {
 
     fn converges(&mut self, told: &str) {
         let begin = Instant::now();
-        self.node.ok(START);
+        self.node.ok(&start(WINDOW));
         self.log.wait(&self.node, &DONE);
         self.longest = self.longest.max(begin.elapsed());
         let node = &self.node;

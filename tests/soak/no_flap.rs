@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::lab::{Fabric, Image, MANIFESTS, Node, Spelling, lab_file};
 use crate::objects::{Families, Vrf, Vrfs};
 use crate::progress::{Mean, Progress, scaled};
-use crate::rig::{AgentLog, OnError, START, links_of};
+use crate::rig::{AgentLog, OnError, WINDOW, links_of, start};
 
 const ROUNDS: usize = 20;
 const IDLE_RUNS: usize = 10;
@@ -51,7 +51,7 @@ impl Rig {
         node.write(&format!("{MANIFESTS}/blue.yaml"), lab_file("manifests/blue.yaml"));
         let mut log = AgentLog::of(node, OnError::Fail);
         node.take_agent();
-        node.ok(START);
+        node.ok(&start(WINDOW));
         log.wait(node, &[" applied "]);
         fabric.wait_sessions(&["blue"]);
         node.wait("the session to the leaf", Duration::from_secs(60), |node| {

@@ -14,9 +14,16 @@ const LIMIT: Duration = Duration::from_secs(180);
 pub const OBJECTS: &str = "/etc/network-operator/manifests/soak.yaml";
 
 /// Shell text that starts the agent, outside systemd, which would take longer. Its process number is in /run/soak.pid.
-pub const START: &str = "NODE_NAME=node-1 RUST_LOG=network_operator=debug setsid /lab/network-operator run \
-    --manifests /etc/network-operator/manifests --debounce 100ms </dev/null >>/lab/agent.log 2>&1 &
-echo $! >/run/soak.pid";
+pub fn start(debounce: &str) -> String {
+    format!(
+        "NODE_NAME=node-1 RUST_LOG=network_operator=debug setsid /lab/network-operator run \
+         --manifests /etc/network-operator/manifests --debounce {debounce} </dev/null >>/lab/agent.log 2>&1 &
+echo $! >/run/soak.pid"
+    )
+}
+
+/// The window where one file changes.
+pub const WINDOW: &str = "100ms";
 
 /// The agent's log as a file that both sides have. To ask the node's journal takes it a quarter of a second each time.
 pub struct AgentLog {
