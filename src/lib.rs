@@ -10,6 +10,7 @@
 //! the renderer import `model`, `api` and `config`; adapters import ports and `model`; only `agent` and `cli`
 //! name adapters.
 
+pub mod admission;
 pub mod agent;
 pub mod api;
 pub mod cli;

@@ -41,6 +41,11 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("input", &["config", "frr/files", "frr/template", "state", "trigger", "trigger/kube", "trigger/manifests"]),
     // The pipeline names no adapter.
     ("reconcile", &["api", "config", "desired", "model", "link", "frr", "trigger"]),
+    ("admission", &["config", "desired", "frr", "reconcile", "trigger"]),
+    (
+        "admission/server",
+        &["admission", "desired", "frr/template", "input", "trigger", "trigger/files", "trigger/kube"],
+    ),
     // Composition roots.
     ("agent", &["*"]),
     ("cli", &["*"]),
@@ -49,7 +54,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 ];
 
 /// Modules that a name of a parent does not stand for.
-const ADAPTERS: [&str; 19] = [
+const ADAPTERS: [&str; 20] = [
+    "admission/server",
     "link/netlink",
     "frr/files",
     "frr/vty",

@@ -6,6 +6,7 @@ mod render;
 mod run;
 mod status;
 mod validate;
+mod webhook;
 
 use std::io::{StdoutLock, Write};
 use std::path::{Path, PathBuf};
@@ -29,6 +30,7 @@ Examples:
   network-operator status                               # what all nodes make of all objects
   network-operator render --config config.yaml --template frr.conf.tpl \\
       --underlay-ip 192.0.2.129 --node-name node-1 -f manifests/
+  network-operator webhook                              # the same verdicts before an object is stored
   network-operator crds | kubectl apply -f -
 
 `network-operator COMMAND --help` tells more."
@@ -45,6 +47,7 @@ enum Command {
     Plan(plan::PlanArgs),
     Status(status::StatusArgs),
     Render(render::RenderArgs),
+    Webhook(webhook::WebhookArgs),
     Crds(crds::CrdsArgs),
 }
 
@@ -130,6 +133,7 @@ impl Cli {
             Command::Plan(args) => plan::execute(args),
             Command::Status(args) => status::execute(args),
             Command::Render(args) => render::execute(args),
+            Command::Webhook(args) => webhook::execute(args),
             Command::Crds(args) => crds::execute(args),
         }
     }

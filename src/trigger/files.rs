@@ -8,8 +8,6 @@ use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::Trigger;
-
 /// What is watched.
 #[derive(Debug, Clone)]
 pub enum Watched {
@@ -89,9 +87,9 @@ impl Place {
 ///
 /// # Errors
 /// No watch can be had from the kernel.
-pub async fn watch(
-    watched: Vec<(Watched, Trigger)>,
-    triggers: mpsc::UnboundedSender<Trigger>,
+pub async fn watch<T: Copy>(
+    watched: Vec<(Watched, T)>,
+    triggers: mpsc::UnboundedSender<T>,
     cancel: CancellationToken,
 ) -> Result<(), WatchError> {
     // Events name paths from the root.
@@ -136,9 +134,9 @@ pub async fn watch(
 }
 
 /// Watches each folder, or its nearest ancestor; gives the folders whose place is another than before.
-fn arm(
+fn arm<T>(
     watcher: &mut RecommendedWatcher,
-    watched: &[(Watched, Trigger)],
+    watched: &[(Watched, T)],
     places: &mut BTreeMap<PathBuf, Place>,
 ) -> Result<Vec<PathBuf>, (PathBuf, notify::Error)> {
     let mut moved = Vec::new();
@@ -176,6 +174,7 @@ fn is_gone(error: &notify::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::trigger::Trigger;
     use std::fs;
     use std::time::Duration;
 

@@ -8,7 +8,7 @@ pub mod files;
 pub mod kube;
 pub mod links;
 pub mod manifests;
-mod object;
+pub mod object;
 pub mod service;
 pub mod timing;
 pub mod vtysh;

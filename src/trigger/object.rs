@@ -7,7 +7,7 @@ use crate::desired::{Rejection, RejectionReason};
 use kube::Resource;
 
 /// Whether a document is a `VRFRouteConfiguration` of a version that is known here.
-pub(super) fn is_ours(value: &Value) -> bool {
+pub fn is_ours(value: &Value) -> bool {
     let text = |key: &str| value.get(key).and_then(Value::as_str);
     text("kind") == Some(&VrfRouteConfiguration::kind(&()))
         && text("apiVersion") == Some(&VrfRouteConfiguration::api_version(&()))
@@ -17,7 +17,7 @@ pub(super) fn is_ours(value: &Value) -> bool {
 ///
 /// # Errors
 /// A field of the wrong type or a missing one; `place` names an object that has no name.
-pub(super) fn parse(place: &str, value: Value) -> Result<VrfRouteConfiguration, Rejection> {
+pub fn parse(place: &str, value: Value) -> Result<VrfRouteConfiguration, Rejection> {
     let name = value.pointer("/metadata/name").and_then(Value::as_str).map(str::to_owned);
     let object = name.clone().unwrap_or_else(|| place.to_owned());
     let reject = |field: String, message: String| Rejection {

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -24,14 +24,22 @@ fn program(name: &str) -> PathBuf {
     if let Some(path) = assets.filter(|path| path.exists()) {
         return path;
     }
-    if name == "etcd" { "etcd".into() } else { artefact(&format!("k8s/{name}")) }
+    match name {
+        "etcd" | "openssl" => name.into(),
+        "network-operator" => env!("CARGO_BIN_EXE_network-operator").into(),
+        _ => artefact(&format!("k8s/{name}")),
+    }
 }
 
 impl ApiServer {
     /// Starts one in the namespace of a bridge, where it is the only one, so that its ports are fixed.
     pub fn start(bridge: &Bridge) -> Self {
         let folder = tempfile::Builder::new().prefix("lab-").tempdir_in("/dev/shm").unwrap();
-        fs::write(folder.path().join("tokens.csv"), "admin,admin,admin,system:masters\nagent,agent,agent\n").unwrap();
+        fs::write(
+            folder.path().join("tokens.csv"),
+            "admin,admin,admin,system:masters\nagent,agent,agent\nwebhook,webhook,webhook\n",
+        )
+        .unwrap();
         let mut server = Self { folder, netns: bridge.netns().to_owned(), etcd: None, server: None, controllers: None };
         server.run("openssl", &["genrsa", "-out", &server.path("sa.key"), "2048"]);
         server.start_again();
@@ -67,6 +75,7 @@ impl ApiServer {
             std::thread::sleep(Duration::from_millis(100));
         }
         fs::write(self.path("kubeconfig"), self.kubeconfig("admin")).unwrap();
+        fs::write(self.path("webhook.kubeconfig"), self.kubeconfig("webhook")).unwrap();
         while !self.try_kubectl(&["get", "--raw", "/readyz"], "").is_ok_and(|answer| answer == "ok") {
             assert!(begin.elapsed() < Duration::from_secs(90), "no API server:\n{}", self.log());
             std::thread::sleep(Duration::from_millis(200));
@@ -159,17 +168,32 @@ impl ApiServer {
         std::thread::scope(|scope| scope.spawn(run).join().unwrap())
     }
 
+    /// Starts the webhook on port 9443 of the server's address, with an operator file, a template and a certificate of this folder.
+    pub fn start_webhook(&self, folder: &Path) -> Child {
+        let file = |name: &str| folder.join(name).to_string_lossy().into_owned();
+        let (config, template, certificate, key) =
+            (file("config.yaml"), file("frr.conf.tpl"), file("tls.crt"), file("tls.key"));
+        let listen = format!("{HOST}:9443");
+        let mut args = vec!["webhook", "--config", &config, "--template", &template, "--listen", &listen];
+        args.extend(["--tls-cert", &certificate, "--tls-key", &key]);
+        self.spawn("network-operator", &args)
+    }
+
+    /// What a program that was started here has said.
+    pub fn log_of(&self, name: &str) -> String {
+        fs::read_to_string(self.path(&format!("{name}.log"))).unwrap_or_default()
+    }
+
     fn log(&self) -> String {
-        ["etcd", "kube-apiserver", "kube-controller-manager"]
-            .map(|name| fs::read_to_string(self.path(&format!("{name}.log"))).unwrap_or_default())
-            .concat()
+        ["etcd", "kube-apiserver", "kube-controller-manager"].map(|name| self.log_of(name)).concat()
     }
 
     fn path(&self, name: &str) -> String {
         self.folder.path().join(name).to_string_lossy().into_owned()
     }
 
-    fn command(&self, name: &str) -> Command {
+    /// A program, in the namespace where the server listens.
+    pub fn command(&self, name: &str) -> Command {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.netns]).arg(program(name));
         command
@@ -183,6 +207,7 @@ impl ApiServer {
     fn spawn(&self, name: &str, args: &[&str]) -> Child {
         let log = fs::File::create(self.path(&format!("{name}.log"))).unwrap();
         let mut command = self.command(name);
+        command.env("KUBECONFIG", self.path("webhook.kubeconfig"));
         command.args(args).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         // SAFETY: one async-signal-safe call between fork and exec.
         #[allow(unsafe_code)]

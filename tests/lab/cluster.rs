@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::ApiServer;
+use super::{ApiServer, HOST};
 
 const LIMIT: Duration = Duration::from_secs(120);
 /// Where the Lease is.
@@ -31,6 +31,17 @@ pub fn rights() -> String {
     let account = "{kind: ServiceAccount, name: network-operator, namespace: kube-system}";
     assert_eq!(deployed.matches(account).count(), 2);
     deployed.replace(account, "{apiGroup: rbac.authorization.k8s.io, kind: User, name: agent}")
+}
+
+/// The webhook as it is deployed, for the user that it is here, and where it listens here.
+pub fn webhook(ca_bundle: &str) -> String {
+    let deployed = include_str!("../../deploy/webhook.yaml");
+    let account = "{kind: ServiceAccount, name: network-operator-webhook, namespace: kube-system}";
+    let service = "{service: {name: network-operator-webhook, namespace: kube-system, path: /validate}}";
+    assert_eq!((deployed.matches(account).count(), deployed.matches(service).count()), (1, 1));
+    let url = format!("{{url: 'https://{HOST}:9443/validate', caBundle: {ca_bundle}}}");
+    let user = "{apiGroup: rbac.authorization.k8s.io, kind: User, name: webhook}";
+    deployed.replace(account, user).replace(service, &url)
 }
 
 /// An agent without a node.

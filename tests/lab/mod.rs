@@ -19,11 +19,12 @@ mod fabric;
 mod foreign;
 mod node;
 mod program;
+pub mod random;
 
 pub use agent::FROM_MANIFESTS;
 pub use apiserver::ApiServer;
 pub use attributes::{Expected, assert_attributes};
-pub use bridge::Bridge;
+pub use bridge::{Bridge, HOST};
 pub use claims::Claim;
 pub use fabric::{Fabric, LAB_MANIFESTS, MANIFESTS, Spelling, lab_file};
 pub use foreign::{Foreign, foreign};

@@ -21,3 +21,4 @@ mod reboot;
 mod state;
 mod status;
 mod trust;
+mod webhook;

@@ -12,7 +12,7 @@ use network_operator::api::{NodeNetworkState, ObjectResult, ObjectState, VrfRout
 use tokio::time::Instant;
 
 use crate::kube_api::KUBECONFIG;
-use crate::lab::cluster::{Agent, Cluster, NAMESPACE, applied, state, until, with_server, words};
+use crate::lab::cluster::{Agent, Cluster, NAMESPACE, applied, state, until, webhook, with_server, words};
 use crate::lab::{ApiServer, Bridge, Image, LAB_MANIFESTS, Node as LabNode, Spelling, lab_file};
 
 fn with_cluster(work: impl AsyncFnOnce(Cluster, &ApiServer) + Send) {
@@ -303,6 +303,8 @@ fn of_a_hundred_objects_eight_say_why_they_are_left_out_until_they_are_mended() 
     with_server(&server, async |cluster: Cluster, server: &ApiServer| {
         node.write("/opt/network-operator/config.yaml", "vnimap: {blue: 100, red: 101, broken: 99999999}\n");
         node.write(KUBECONFIG, server.kubeconfig("agent"));
+        // A webhook that does not answer: all is stored, and the agents judge.
+        server.kubectl(&["apply", "-f", "-"], &webhook("''"));
         let apply = |text: &str| drop(server.kubectl(&["apply", "-f", "-"], text));
         let good =
             |n: usize| format!("vrf: blue, seq: {n}, import: [{{cidr: 10.{n}.0.0/16, action: permit}}], export: []");

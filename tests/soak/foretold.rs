@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use crate::lab::random::Random;
 use crate::lab::{Fabric, Image, Spelling};
 use crate::objects::{Families, Vrf, Vrfs, manifests, operator_file};
 use crate::progress::{Mean, Progress, scaled};
-use crate::random::Random;
 use crate::rig::{AgentLog, OBJECTS, OnError, replace, start};
 
 const CHANGES: usize = 300;

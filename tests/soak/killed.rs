@@ -3,10 +3,10 @@
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
+use crate::lab::random::Random;
 use crate::lab::{Bridge, Foreign, Image, Node, Spelling, foreign};
 use crate::objects::{Families, Vrf, Vrfs, manifests, operator_file};
 use crate::progress::{Progress, scaled};
-use crate::random::Random;
 use crate::rig::{AgentLog, OBJECTS, OnError, WINDOW, links_of, replace, start};
 
 const KILLS: usize = 100;

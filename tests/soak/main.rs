@@ -19,6 +19,5 @@ mod lab;
 mod no_flap;
 mod objects;
 mod progress;
-mod random;
 mod rig;
 mod scale;
