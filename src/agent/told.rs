@@ -13,12 +13,12 @@ use crate::api::VrfState;
 use crate::desired::Rejection;
 use crate::frr::running;
 use crate::frr::vty::Vty;
-use crate::link::{LinkProblem, OwnedName};
+use crate::link::{LinkProblem, LinkRole, OwnedName};
 use crate::reconcile::{Outcome, Prepared};
 use crate::status::node::{NOT_JUDGED, RunReport, objects};
 use crate::trigger::{Identity, Objects};
 
-/// How long FRR may take to tell its version.
+/// How long FRR may take to tell what no run depends on.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What is known for the next report. Without somebody who listens nothing is kept.
@@ -87,13 +87,13 @@ impl Told {
             let name = OwnedName::recognise(link)?.vrf.to_string();
             let message = problem(&name).map(|problem| problem.message.clone()).unwrap_or_default();
             let up = message.is_empty() && !down.contains(&name);
-            Some(VrfState { name, vni: Some(*vni), up, message })
+            Some(VrfState { name, vni: Some(*vni), up, session_established: None, message })
         };
         self.vrfs = prepared.vnis.iter().filter_map(vrf).collect();
         for LinkProblem { vrf, message, cure: _ } in problems {
             if self.vrfs.iter().all(|known| known.name != vrf.as_str()) {
                 let (name, message) = (vrf.to_string(), message.clone());
-                self.vrfs.push(VrfState { name, vni: None, up: false, message });
+                self.vrfs.push(VrfState { name, vni: None, up: false, session_established: None, message });
             }
         }
         self.vrfs.sort_by(|a, b| a.name.cmp(&b.name));
@@ -130,6 +130,13 @@ impl Told {
             (None, Some(_)) => &none,
             (None, None) => return,
         };
+        let established = tokio::time::timeout(PATIENCE, running::established(&Vty::default())).await;
+        let established = established.ok().and_then(Result::ok);
+        for vrf in &mut self.vrfs {
+            let neighbor = vrf.name.parse().map(|name| LinkRole::VethDefault.name(&name));
+            vrf.session_established =
+                neighbor.ok().and_then(|name| Some(established.as_ref()?.contains(name.as_str())));
+        }
         let Attempt { judged, objects: all, rejections, problems } = attempt;
         let reason = if *judged { "RunFailed" } else { NOT_JUDGED };
         if done.is_some() || self.frr_version.is_none() {

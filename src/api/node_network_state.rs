@@ -145,6 +145,11 @@ pub struct VrfState {
     /// Whether its links are there and up, and zebra has its L3 VNI up.
     pub up: bool,
 
+    /// Whether the BGP session between the cluster and the VRF was established when the agent looked last; without a value, bgpd
+    /// did not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_established: Option<bool>,
+
     /// What is in the way, where it is not.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,

@@ -1,6 +1,6 @@
 //! FRR's running state over the vty sockets, in our words.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use serde::Deserialize;
@@ -52,6 +52,7 @@ pub struct VrfVni {
 }
 
 const SHOW_VRF_VNI: &str = "show vrf vni json";
+const SHOW_BGP_SUMMARY: &str = "show bgp summary json";
 
 /// VRFs that zebra maps to a VNI, by interface name.
 ///
@@ -77,6 +78,22 @@ pub async fn addressed(vty: &Vty, neighbor: &str) -> Result<bool, RunningError> 
     let parsed: serde_json::Value = serde_json::from_str(&answer).unwrap_or_default();
     let address = parsed.get(neighbor).and_then(|neighbor| neighbor.get("bgpNeighborAddr")?.as_str());
     Ok(address.is_some_and(|address| address != "none"))
+}
+
+/// Neighbors of the default instance whose session is established, by the names that the configuration gives them.
+///
+/// # Errors
+/// bgpd does not answer, or not in JSON.
+pub async fn established(vty: &Vty) -> Result<BTreeSet<String>, RunningError> {
+    let answer = vty.ask("bgpd", SHOW_BGP_SUMMARY).await?;
+    established_of(&answer).map_err(|source| RunningError::Answer { command: SHOW_BGP_SUMMARY, source })
+}
+
+fn established_of(summary: &str) -> serde_json::Result<BTreeSet<String>> {
+    let families: BTreeMap<String, serde_json::Value> = serde_json::from_str(summary)?;
+    let peers = families.values().filter_map(|family| family.get("peers")?.as_object()).flatten();
+    let established = peers.filter(|(_, peer)| peer.get("state").is_some_and(|state| state == "Established"));
+    Ok(established.map(|(name, _)| name.clone()).collect())
 }
 
 /// bgpd's version, from `FRRouting 8.4.4 (node-1) on Linux(6.1.0)`.
@@ -147,4 +164,22 @@ fn daemons(vty: &Vty) -> Result<Vec<String>, RunningError> {
     }
     daemons.sort();
     Ok(daemons)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sessions_are_those_of_all_address_families() {
+        let summary = r#"{
+            "ipv4Unicast": {"routerId": "192.0.2.129", "peers": {
+                "dv.blue": {"state": "Established", "peerState": "OK"}, "dv.red": {"state": "Active", "peerState": "OK"}}},
+            "ipv6Unicast": {"peers": {"dv.green": {"state": "Established"}}},
+            "l2VpnEvpn": {"warning": "no peers"}}"#;
+        let established = established_of(summary).unwrap();
+        assert_eq!(established.iter().map(String::as_str).collect::<Vec<_>>(), ["dv.blue", "dv.green"]);
+        assert!(established_of("{}").unwrap().is_empty());
+        assert!(established_of("% BGP instance not found").is_err());
+    }
 }

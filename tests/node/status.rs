@@ -159,12 +159,23 @@ fn three_nodes_say_what_they_run_and_one_that_stops_or_goes_is_seen() {
         let row = |name, frr| [name, "True", "False", "2", frr];
         assert_eq!(rows, [row("node-1", "8.4.4"), row("node-2", "10.3"), row("node-3", "10.3")]);
 
+        sessions_are_told(server).await;
         what_is_in_the_way_on_one_node_is_named(&cluster, server, &nodes[1]).await;
         a_repair_is_an_event(server, &nodes[0]).await;
         a_node_that_stops_or_goes_is_seen(&cluster, server, &alive, &nodes[2]).await;
         an_agent_that_died_is_seen_with_the_next_change(&cluster, server, &nodes).await;
         kubelets.abort();
     });
+}
+
+async fn sessions_are_told(server: &ApiServer) {
+    let query = "jsonpath={range .items[*].status.vrfs[*]}{.name} {.vni} {.up} {.sessionEstablished}{'\\n'}{end}";
+    until("sessions of both VRFs on three nodes", async || {
+        let told = server.kubectl(&["get", "nodenetworkstates", "-o", query], "");
+        let expected = "blue 100 true true\nred 101 true true\n".repeat(3);
+        if told == expected { Ok(()) } else { Err(told) }
+    })
+    .await;
 }
 
 async fn what_is_in_the_way_on_one_node_is_named(cluster: &Cluster, server: &ApiServer, node: &LabNode) {
