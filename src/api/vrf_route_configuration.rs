@@ -79,7 +79,20 @@ pub struct VrfRouteConfigurationSpec {
 
 /// One line of a prefix-list.
 #[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[x_kube(validation = Rule::new("!has(self.ge) || !has(self.le) || self.ge <= self.le").message("ge must not be above le"))]
+#[x_kube(
+    validation = Rule::new("!has(self.ge) || !has(self.le) || self.ge <= self.le").message("ge must not be above le"),
+    validation = Rule::new("self.cidr.contains(':') || int(self.cidr.split('/')[1]) <= 32")
+        .message("an IPv4 network has a length of at most 32"),
+    validation = Rule::new("int(self.cidr.split('/')[1]) <= 128").message("a network has a length of at most 128"),
+    validation = Rule::new("!has(self.ge) || self.ge >= int(self.cidr.split('/')[1])")
+        .message("ge must not be below the length of cidr"),
+    validation = Rule::new("!has(self.le) || self.le >= int(self.cidr.split('/')[1])")
+        .message("le must not be below the length of cidr"),
+    validation = Rule::new("self.cidr.contains(':') || !has(self.ge) || self.ge <= 32")
+        .message("ge is at most 32 for IPv4"),
+    validation = Rule::new("self.cidr.contains(':') || !has(self.le) || self.le <= 32")
+        .message("le is at most 32 for IPv4")
+)]
 pub struct RouteItem {
     /// IPv4 or IPv6 network, without host bits: `203.0.113.0/24`, `2001:db8::/32`.
     #[schemars(length(max = 49), regex(pattern = r"^[0-9A-Fa-f:.]+/[0-9]{1,3}$"))]
