@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
 use tokio::sync::watch;
@@ -70,6 +70,17 @@ pub async fn publish(
 /// (with 500 agents it closed those that fell behind, a thousand a second).
 const LOOK: Duration = Duration::from_secs(600);
 
+/// Why the state of the node is not written.
+#[derive(Debug, thiserror::Error)]
+enum WriteError {
+    /// What the API server said.
+    #[error(transparent)]
+    Kube(#[from] kube::Error),
+    /// There is nobody to own it: it would stay behind when the node goes.
+    #[error("there is no Node {0} yet: is it registered, and is that its name (--node-name)?")]
+    NoNode(String),
+}
+
 struct Writer {
     client: Client,
     api: Api<NodeNetworkState>,
@@ -82,7 +93,7 @@ struct Writer {
 }
 
 impl Writer {
-    async fn write(&mut self, report: &RunReport) -> kube::Result<()> {
+    async fn write(&mut self, report: &RunReport) -> Result<(), WriteError> {
         let old = match self.known.take() {
             Some(known) => known,
             None => self.find_or_create().await?,
@@ -115,7 +126,7 @@ impl Writer {
         within(REQUEST, self.api.get_metadata_opt(&self.node)).await.map_or(true, |found| found.is_some())
     }
 
-    async fn find_or_create(&mut self) -> kube::Result<NodeNetworkStateStatus> {
+    async fn find_or_create(&mut self) -> Result<NodeNetworkStateStatus, WriteError> {
         match within(REQUEST, self.api.get_opt(&self.node)).await? {
             Some(state) => {
                 self.about = state.object_ref(&());
@@ -128,14 +139,18 @@ impl Writer {
         }
     }
 
-    /// Owned by the node, so that it goes with it; by nobody, where there is no such node.
-    async fn create(&mut self) -> kube::Result<()> {
+    /// Owned by the node, so that it goes with it; by nobody, where the API server has no nodes at all.
+    async fn create(&mut self) -> Result<(), WriteError> {
         let node = within(REQUEST, self.nodes.get_metadata_opt(&self.node)).await?;
         let owner = node.and_then(|node| {
             let (name, uid) = (node.name_any(), node.metadata.uid?);
             let (api_version, kind) = ("v1".to_owned(), "Node".to_owned());
             Some(OwnerReference { api_version, kind, name, uid, ..OwnerReference::default() })
         });
+        let one = ListParams::default().limit(1);
+        if owner.is_none() && !within(REQUEST, self.nodes.list_metadata(&one)).await?.items.is_empty() {
+            return Err(WriteError::NoNode(self.node.clone()));
+        }
         let mut state = NodeNetworkState::new(&self.node, NodeNetworkStateSpec {});
         state.metadata.owner_references = owner.map(|owner| vec![owner]);
         let made = within(REQUEST, self.api.create(&PostParams::default(), &state)).await?;

@@ -56,6 +56,7 @@ fn what_all_nodes_say_is_summed_up_by_one_agent_and_another_takes_over() {
         assert_eq!(events, ["bad Rejected", "good Accepted", "good Applied"]);
 
         one_agent_leads(&agents);
+        a_state_waits_for_its_node(&cluster, &good).await;
         nothing_new_is_not_written(&cluster, &agents, &[applied(&good), rejected.clone()]).await;
         a_node_that_fails_is_named_with_its_words(&cluster, &agents[3], &good).await;
         another_takes_over(&cluster, &agents, &good).await;
@@ -66,6 +67,23 @@ fn what_all_nodes_say_is_summed_up_by_one_agent_and_another_takes_over() {
 fn one_agent_leads<'a>(agents: impl IntoIterator<Item = &'a Agent>) {
     let leaders = agents.into_iter().filter(|agent| *agent.leads.borrow()).count();
     assert_eq!(leaders, 1);
+}
+
+/// It would not go with it else.
+async fn a_state_waits_for_its_node(cluster: &Cluster, good: &VrfRouteConfiguration) {
+    let agent = Agent::start(&cluster.client, "late");
+    agent.says(vec![applied(good)]);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let states: Api<NodeNetworkState> = Api::all(cluster.client.clone());
+    assert!(states.get_opt("late").await.unwrap().is_none());
+    cluster.node("late", "True").await;
+    let state = until("its state", async || states.get_opt("late").await.unwrap().ok_or_else(String::new)).await;
+    assert_eq!(state.metadata.owner_references.unwrap()[0].name, "late");
+    agent.kill();
+    let nodes: Api<Node> = Api::all(cluster.client.clone());
+    nodes.delete("late", &DeleteParams::default()).await.unwrap();
+    states.delete("late", &DeleteParams::default()).await.unwrap();
+    cluster.says("good", "4 of 4 nodes").await;
 }
 
 /// Everything that has a resource version, but for the Lease.
