@@ -44,7 +44,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("admission", &["config", "desired", "frr", "reconcile", "trigger"]),
     (
         "admission/server",
-        &["admission", "desired", "frr/template", "input", "trigger", "trigger/files", "trigger/kube"],
+        &["admission", "config", "desired", "frr/template", "input", "trigger", "trigger/files", "trigger/kube"],
     ),
     // Composition roots.
     ("agent", &["*"]),

@@ -1,7 +1,7 @@
 //! The webhook: HTTPS, with a certificate that is read anew when its files change.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,21 +12,23 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use axum_server::Handle;
 use axum_server::tls_rustls::RustlsConfig;
-use kube::Client;
+use kube::api::ListParams;
 use kube::core::DynamicObject;
 use kube::core::admission::{AdmissionRequest, AdmissionResponse, AdmissionReview, Operation};
 use kube::core::response::{StatusCause, StatusDetails};
+use kube::{Api, Client};
 use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::{Change, Opinion, words};
+use crate::config::OperatorConfig;
 use crate::desired::Rejection;
 use crate::frr::template::Template;
 use crate::input::OperatorFile;
 use crate::trigger::files::{self, Watched};
-use crate::trigger::kube::KubeObjects;
-use crate::trigger::{Once, with_causes};
+use crate::trigger::kube::{Guarded, KubeObjects, list};
+use crate::trigger::{Objects, Once, with_causes};
 
 /// What the webhook goes by.
 #[derive(Debug, Clone)]
@@ -52,10 +54,15 @@ const LAST_ANSWERS: Duration = Duration::from_secs(30);
 /// A renewal writes two files.
 const RENEWAL: Duration = Duration::from_millis(200);
 
+/// How often the certificate is read without an event: a renewal may come just before its files are watched.
+const LOOK: Duration = Duration::from_secs(3600);
+/// Shorter than API servers wait for an answer.
+const FRESH: Duration = Duration::from_secs(2);
+
 struct Judge {
     known: KubeObjects,
-    operator_file: Mutex<OperatorFile>,
-    template: Option<PathBuf>,
+    objects: Api<Guarded>,
+    files_of_nodes: Mutex<(OperatorFile, Option<TemplateOfNodes>)>,
     stopping: CancellationToken,
 }
 
@@ -69,15 +76,18 @@ pub async fn serve(config: WebhookConfig, client: Client, cancel: CancellationTo
     let tls = tls.with_context(|| format!("certificate {} with key {}", certificate.display(), key.display()))?;
     let mut operator_file = OperatorFile::new(operator_file, None);
     operator_file.current()?;
+    let template = template.map(TemplateOfNodes::read).transpose()?;
     let known = KubeObjects::default();
     let (sender, mut changes) = mpsc::unbounded_channel();
-    tokio::spawn(crate::trigger::kube::watch(client, known.clone(), sender, cancel.clone()));
+    // It goes on to the end: who is asked last must know, too.
+    tokio::spawn(crate::trigger::kube::watch(client.clone(), known.clone(), sender, CancellationToken::new()));
     tokio::spawn(async move { while changes.recv().await.is_some() {} });
     let (sender, renewals) = mpsc::unbounded_channel();
     let watched = vec![(Watched::File(certificate.clone()), ()), (Watched::File(key.clone()), ())];
     let files = tokio::spawn(files::watch(watched, sender, CancellationToken::new()));
     tokio::spawn(renew(tls.clone(), certificate, key, renewals));
-    let judge = Judge { known, operator_file: Mutex::new(operator_file), template, stopping: cancel.clone() };
+    let files_of_nodes = Mutex::new((operator_file, template));
+    let judge = Judge { known, objects: Api::all(client), files_of_nodes, stopping: cancel.clone() };
     let handle = Handle::new();
     tokio::spawn(stop(handle.clone(), cancel));
     let server = axum_server::bind_rustls(listen, tls).handle(handle).serve(router(judge).into_make_service());
@@ -99,14 +109,14 @@ async fn stop(handle: Handle<SocketAddr>, cancel: CancellationToken) {
 
 async fn renew(tls: RustlsConfig, certificate: PathBuf, key: PathBuf, mut renewals: mpsc::UnboundedReceiver<()>) {
     let mut told = Once::default();
-    while renewals.recv().await.is_some() {
+    while let Ok(Some(())) | Err(_) = tokio::time::timeout(LOOK, renewals.recv()).await {
         tokio::time::sleep(RENEWAL).await;
         while renewals.try_recv().is_ok() {}
         let file = certificate.display();
         match tls.reload_from_pem_file(&certificate, &key).await {
             Ok(()) => {
                 told.is_over();
-                tracing::info!(%file, "the certificate was read anew");
+                tracing::debug!(%file, "the certificate was read anew");
             }
             Err(error) => {
                 let fault = with_causes(&error);
@@ -152,7 +162,7 @@ async fn validate(
         let value = |object: DynamicObject| serde_json::to_value(object).map_err(|error| bad(error.to_string()));
         let object = request.object.map(value).transpose()?.ok_or_else(|| bad("no object".to_owned()))?;
         let change = Change { object, old: request.old_object.map(value).transpose()? };
-        match judge.opinion(&change)? {
+        match judge.opinion(&change).await? {
             Opinion::Allowed(warnings) if warnings.is_empty() => {}
             Opinion::Allowed(warnings) => response.warnings = Some(warnings),
             Opinion::Denied(rejection) => {
@@ -186,16 +196,68 @@ fn details(rejection: &Rejection, object: &Value) -> StatusDetails {
 }
 
 impl Judge {
-    fn opinion(&self, change: &Change) -> Result<Opinion, NoAnswer> {
-        let fault = |fault: String| (StatusCode::INTERNAL_SERVER_ERROR, fault);
-        let stored = self.known.snapshot().ok_or_else(not_yet)?;
-        let config = self.operator_file.lock().unwrap_or_else(PoisonError::into_inner).current();
-        let config = config.map_err(|error| fault(with_causes(&error)))?;
-        let template = self.template.as_deref().map(|path| {
-            let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
-            Template::parse(&text).map_err(|error| with_causes(&error))
-        });
-        let template = template.transpose().map_err(|error| fault(format!("template: {error}")))?;
-        Ok(change.opinion(&stored, &config, template.as_ref()))
+    async fn opinion(&self, change: &Change) -> Result<Opinion, NoAnswer> {
+        let judged = self.judged(change).await;
+        if let Err((_, fault)) = &judged {
+            tracing::error!(%fault, "an object could not be judged");
+        }
+        judged
     }
+
+    async fn judged(&self, change: &Change) -> Result<Opinion, NoAnswer> {
+        let (config, template) = self.files().map_err(|fault| (StatusCode::INTERNAL_SERVER_ERROR, fault))?;
+        let opinion = |stored: &Objects| change.opinion(stored, &config, template.as_deref());
+        let first = opinion(&self.known.snapshot().ok_or_else(not_yet)?);
+        let Opinion::Denied(Rejection { reason, .. }) = &first else { return Ok(first) };
+        if !reason.is_of_two() {
+            return Ok(first);
+        }
+        // The watch may not have told yet that the other one is gone, or is another.
+        let all = ListParams::default();
+        let late = |why: String| (StatusCode::SERVICE_UNAVAILABLE, format!("list the objects: {why}"));
+        let listed = tokio::time::timeout(FRESH, self.objects.list(&all)).await;
+        let listed = listed.map_err(|_| late("no answer in time".to_owned()))?;
+        Ok(opinion(&list(listed.map_err(|error| late(with_causes(&error)))?.items)))
+    }
+
+    /// Operator file and template, as they were when they were last good.
+    fn files(&self) -> Result<(Arc<OperatorConfig>, Option<Arc<Template>>), String> {
+        let mut files = self.files_of_nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        let (operator_file, template) = &mut *files;
+        let config = operator_file.current().map_err(|error| with_causes(&error))?;
+        Ok((config, template.as_mut().map(TemplateOfNodes::current)))
+    }
+}
+
+/// The template, and what it was when it was last good.
+struct TemplateOfNodes {
+    path: PathBuf,
+    good: Arc<Template>,
+    told: Once,
+}
+
+impl TemplateOfNodes {
+    fn read(path: PathBuf) -> anyhow::Result<Self> {
+        let good = Arc::new(parse(&path).map_err(|fault| anyhow::anyhow!("template {}: {fault}", path.display()))?);
+        Ok(Self { path, good, told: Once::default() })
+    }
+
+    fn current(&mut self) -> Arc<Template> {
+        match parse(&self.path) {
+            Ok(template) => {
+                self.told.is_over();
+                self.good = Arc::new(template);
+            }
+            Err(fault) if self.told.is_news(&fault) => {
+                tracing::error!(template = %self.path.display(), %fault, "the template cannot be used; the last good one counts");
+            }
+            Err(_) => {}
+        }
+        self.good.clone()
+    }
+}
+
+fn parse(path: &Path) -> Result<Template, String> {
+    let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+    Template::parse(&text).map_err(|error| with_causes(&error))
 }

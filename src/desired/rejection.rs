@@ -45,6 +45,13 @@ pub enum RejectionReason {
     DuplicateAggregate,
 }
 
+impl RejectionReason {
+    /// Whether it comes of an object and an older one together.
+    pub fn is_of_two(self) -> bool {
+        matches!(self, Self::DuplicateSeq | Self::ConflictingMtu | Self::DuplicateAggregate)
+    }
+}
+
 impl fmt::Display for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { object, field, reason: _, message, cure } = self;

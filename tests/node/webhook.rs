@@ -12,6 +12,8 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use kube::api::{ApiResource, DynamicObject, PostParams};
 use kube::{Api, Client};
 use network_operator::api::VrfRouteConfiguration;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use crate::lab::cluster::{Cluster, until, webhook, with_server};
@@ -45,9 +47,9 @@ impl Webhook {
         self.folder.path().join(name)
     }
 
-    fn kill(&mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
+    /// As a rolling update does.
+    fn terminate(&self) {
+        kill(Pid::from_raw(self.process.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
     }
 }
 
@@ -319,7 +321,11 @@ async fn without_it_all_is_stored_and_with_it_mended(
     server: &ApiServer,
 ) {
     let before = api.list(&Default::default()).await.unwrap().items;
-    webhook.kill();
+    webhook.terminate();
+    let last = store(api, &bad("probe"), true).await.unwrap_err();
+    assert!(last.starts_with(OURS), "it answers while others are told of its end: {last}");
+    let ended = until("its end", async || webhook.process.try_wait().unwrap().ok_or_else(String::new)).await;
+    assert!(ended.success(), "{ended}");
     store(api, &bad("unjudged"), false).await.unwrap();
     let after = api.list(&Default::default()).await.unwrap().items;
     let versions = |objects: &[DynamicObject]| {
