@@ -30,6 +30,9 @@ const WINDOW: Duration = Duration::from_secs(1);
 const GAP: Duration = Duration::from_secs(5);
 /// After a write that failed.
 const RETRY: Duration = Duration::from_secs(10);
+/// HTTP 422: before Kubernetes 1.30 also where what is wrong was stored before the rule was made.
+const INVALID: u16 = 422;
+const INVALID_RETRY: Duration = Duration::from_secs(300);
 
 /// Sums up while this agent leads, until it is cancelled.
 pub async fn collect(client: Client, node: String, mut leads: watch::Receiver<bool>, cancel: CancellationToken) {
@@ -79,10 +82,11 @@ async fn sum_up(client: Client, us: &str) {
                     match write(&client, us, &subjects, &mut targets.all, &views(&words.all, &nodes.all)).await {
                         Ok(()) => drop(told.is_over()),
                         Err(error) => {
-                            due = Some(Instant::now() + RETRY);
+                            let (wait, cure) = after(&error);
+                            due = Some(Instant::now() + wait);
                             let error = with_causes(&error);
                             if told.is_news(&error) {
-                                tracing::warn!(%error, "a status cannot be written; does the service account have patch on vrfrouteconfigurations/status?");
+                                tracing::warn!(%error, cure, "a status cannot be written");
                             }
                         }
                     }
@@ -96,8 +100,20 @@ async fn sum_up(client: Client, us: &str) {
         }
         if heard == Heard::New {
             let soon = Instant::now() + WINDOW;
-            due.get_or_insert_with(|| last.map_or(soon, |last| soon.max(last + GAP)));
+            let soon = last.map_or(soon, |last| soon.max(last + GAP));
+            due = Some(due.map_or(soon, |due| due.min(soon)));
         }
+    }
+}
+
+/// How long to wait after a write that failed, and what may help.
+fn after(error: &kube::Error) -> (Duration, &'static str) {
+    match error {
+        kube::Error::Api(status) if status.code == INVALID => (
+            INVALID_RETRY,
+            "correct its spec: the schema or a rule of the CRD is against it, and the API server takes no change of it before",
+        ),
+        _ => (RETRY, "does the service account have patch on vrfrouteconfigurations/status?"),
     }
 }
 
