@@ -93,9 +93,7 @@ const ESTABLISHED: &str = "vtysh -c 'show bgp vrf vr.blue neighbors vd.blue' | g
 /// From the first that is heard of it until it is put back.
 const SOON: jiff::SignedDuration = jiff::SignedDuration::from_secs(2);
 /// How often something is done to a node whose cores are busy with other nodes until it is put back so soon.
-const TRIES: usize = 8;
-/// Between them, so that the others come to an end of what they do.
-const PAUSE: Duration = Duration::from_secs(3);
+const TRIES: usize = 3;
 
 /// How the limit on repairs is told.
 const GIVEN_UP: &str = "the node was put back as often as";
@@ -118,7 +116,7 @@ impl Rig {
 
     /// The last inspection finds nothing, and nothing more is heard.
     fn quiet(&self) {
-        self.node.assert_quiet();
+        self.node.assert_nothing_done(|_| {});
     }
 
     /// Gives how long it took.
@@ -138,9 +136,6 @@ impl Rig {
         let mut took = Vec::new();
         while took.iter().all(|took| *took > SOON) {
             assert!(took.len() < TRIES, "`{}`: {took:?}\n{}", drift.done, self.node.agent_log());
-            if !took.is_empty() {
-                std::thread::sleep(PAUSE);
-            }
             took.push(self.is_put_back_once(drift));
         }
         println!("`{}`: put back after {took:?}", drift.done);
