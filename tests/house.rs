@@ -42,9 +42,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     // The pipeline names no adapter.
     ("reconcile", &["api", "config", "desired", "model", "link", "frr", "trigger"]),
     ("admission", &["config", "desired", "frr", "reconcile", "trigger"]),
+    ("admission/judge", &["admission", "config", "frr/template", "input", "trigger", "trigger/kube"]),
     (
         "admission/server",
-        &["admission", "config", "desired", "frr/template", "input", "trigger", "trigger/files", "trigger/kube"],
+        &["admission", "admission/judge", "api", "desired", "input", "trigger", "trigger/files", "trigger/kube"],
     ),
     // Composition roots.
     ("agent", &["*"]),
@@ -54,7 +55,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 ];
 
 /// Modules that a name of a parent does not stand for.
-const ADAPTERS: [&str; 20] = [
+const ADAPTERS: [&str; 21] = [
+    "admission/judge",
     "admission/server",
     "link/netlink",
     "frr/files",

@@ -1,5 +1,6 @@
 //! What is said of an object before it is stored: the agents' verdict on it, beside the objects that are stored. Pure.
 
+mod judge;
 pub mod server;
 
 use std::collections::BTreeSet;
@@ -42,10 +43,10 @@ impl Change {
         let (rejection, pushed_out) = self.verdict(stored, config, template);
         match rejection {
             Some(rejection) if self.is_of_the_spec() => Opinion::Denied(rejection),
-            Some(rejection) => Opinion::Allowed(vec![format!("left out as before: {}", words(&rejection))]),
+            Some(rejection) => Opinion::Allowed(vec![format!("left out as before: {}", rejection.with_reason())]),
             None if pushed_out.is_empty() => Opinion::Allowed(Vec::new()),
             None => {
-                let named: Vec<_> = pushed_out.iter().map(words).collect();
+                let named: Vec<_> = pushed_out.iter().map(Rejection::with_reason).collect();
                 Opinion::Allowed(vec![format!("now left out because of this: {}", first_of(&named, NAMED))])
             }
         }
@@ -82,11 +83,6 @@ impl Change {
     }
 }
 
-/// The same words as those of `validate`.
-fn words(rejection: &Rejection) -> String {
-    format!("{rejection} ({:?})", rejection.reason)
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -112,7 +108,7 @@ mod tests {
 
     fn denied(opinion: Opinion) -> String {
         match opinion {
-            Opinion::Denied(rejection) => words(&rejection),
+            Opinion::Denied(rejection) => rejection.with_reason(),
             Opinion::Allowed(warnings) => panic!("allowed: {warnings:?}"),
         }
     }

@@ -4,15 +4,15 @@ mod crds;
 mod plan;
 mod render;
 mod run;
+mod service;
 mod status;
 mod validate;
 mod webhook;
 
 use std::io::{StdoutLock, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 
@@ -102,11 +102,6 @@ impl NodeArgs {
         let host = nix::unistd::gethostname()?.to_string_lossy().into_owned();
         node_name(&host).map_err(|error| anyhow::anyhow!("host name: {error}; give --node-name"))
     }
-}
-
-/// The text of a template that is named on the command line.
-fn read_template(path: &Path) -> anyhow::Result<String> {
-    std::fs::read_to_string(path).with_context(|| format!("read template {}", path.display()))
 }
 
 /// A DNS subdomain (RFC 1123), as Kubernetes names nodes.

@@ -47,7 +47,7 @@ pub(super) struct RenderArgs {
 pub(super) fn execute(args: RenderArgs) -> anyhow::Result<ExitCode> {
     let RenderArgs { config, template, underlay_ip, node_name, templates, filename } = args;
     let config = OperatorConfig::load(&config)?;
-    let text = super::read_template(&template)?;
+    let text = std::fs::read_to_string(&template).with_context(|| format!("read template {}", template.display()))?;
     let objects = read_manifests(&filename)?.into();
     let facts = NodeFacts { hostname: node_name, underlay_ip };
     let rendered = render(&objects, &config, &text, &facts, &Renderer::new(templates.as_deref())?);

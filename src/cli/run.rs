@@ -4,12 +4,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context;
-use clap::{Args, ValueEnum};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
+use clap::Args;
 
 use super::NodeArgs;
+use super::service::{LogFormat, log, until_signal};
 use crate::agent::{self, AgentConfig};
 
 /// Keeps this node as the objects say
@@ -54,12 +52,6 @@ pub(super) struct RunArgs {
     log_format: LogFormat,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(super) enum LogFormat {
-    Text,
-    Json,
-}
-
 fn duration(text: &str) -> Result<Duration, String> {
     let parsed: Option<jiff::SignedDuration> = text.parse().ok();
     let parsed = parsed.and_then(|duration| Duration::try_from(duration).ok());
@@ -96,36 +88,5 @@ pub(super) fn execute(args: RunArgs) -> anyhow::Result<ExitCode> {
         state_dir,
         namespace,
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let cancel = CancellationToken::new();
-        tokio::spawn(cancel_on_signal(cancel.clone())?);
-        agent::run(config, cancel).await
-    })?;
-    Ok(ExitCode::SUCCESS)
-}
-
-pub(super) fn cancel_on_signal(cancel: CancellationToken) -> anyhow::Result<impl Future<Output = ()>> {
-    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        cancel.cancel();
-    })
-}
-
-/// kube tells of every attempt that fails; our watches say it once.
-const LOG_FILTER: &str = "info,kube_client::client::builder=off,kube_runtime::watcher=off";
-
-pub(super) fn log(format: LogFormat) {
-    let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| LOG_FILTER.to_owned());
-    let filter = tracing_subscriber::EnvFilter::builder().parse_lossy(filter);
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
-    match format {
-        LogFormat::Text => builder.with_ansi(false).init(),
-        LogFormat::Json => builder.json().flatten_event(true).init(),
-    }
+    until_signal(async |cancel| agent::run(config, cancel).await)
 }

@@ -2,17 +2,16 @@
 
 use std::collections::BTreeSet;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context;
 use clap::Args;
 use serde::Serialize;
 
 use super::Output;
 use crate::config::OperatorConfig;
 use crate::desired::{Judged, Rejection};
-use crate::frr::template::Template;
+use crate::input::NamedTemplate;
 use crate::reconcile::verdict;
 use crate::trigger::Objects;
 use crate::trigger::manifests::read_manifests;
@@ -73,18 +72,14 @@ struct Refused {
 pub(super) fn execute(args: ValidateArgs) -> anyhow::Result<ExitCode> {
     let ValidateArgs { config, template, filename, output } = args;
     let config = OperatorConfig::load(&config)?;
-    let template = template.as_deref().map(parse_template).transpose()?;
+    let template = template.map(NamedTemplate::read).transpose()?.map(|template| template.good());
     let manifests = read_manifests(&filename)?;
     let names: Vec<_> = filename.iter().map(|path| path.display().to_string()).collect();
     anyhow::ensure!(manifests.files > 0, "no file of {} is named *.yaml, *.yml or *.json", names.join(", "));
     let objects = manifests.into();
-    let report = Report::new(&objects, &config, verdict(&objects, &config, template.as_ref()));
+    let report = Report::new(&objects, &config, verdict(&objects, &config, template.as_deref()));
     output.print(&report, |out| report.print(out))?;
     Ok(if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-fn parse_template(path: &Path) -> anyhow::Result<Template> {
-    Template::parse(&super::read_template(path)?).with_context(|| format!("template {}", path.display()))
 }
 
 impl Report {
@@ -116,7 +111,7 @@ impl Report {
         for Verdict { name, accepted: _, rejection } in objects {
             match rejection {
                 None => writeln!(out, "accepted {name}")?,
-                Some(rejection) => writeln!(out, "rejected {rejection} ({:?})", rejection.reason)?,
+                Some(rejection) => writeln!(out, "rejected {}", rejection.with_reason())?,
             }
         }
         for Refused { field, message } in operator_file {

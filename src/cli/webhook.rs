@@ -6,9 +6,8 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Args;
-use tokio_util::sync::CancellationToken;
 
-use super::run::{LogFormat, cancel_on_signal, log};
+use super::service::{LogFormat, log, until_signal};
 use crate::admission::server::{WebhookConfig, serve};
 
 /// Answers the API server whether an object would be left out, before it is stored
@@ -46,13 +45,9 @@ pub(super) fn execute(args: WebhookArgs) -> anyhow::Result<ExitCode> {
     let WebhookArgs { config, template, tls_cert, tls_key, listen, log_format } = args;
     log(log_format);
     let config = WebhookConfig { listen, certificate: tls_cert, key: tls_key, operator_file: config, template };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let cancel = CancellationToken::new();
-        tokio::spawn(cancel_on_signal(cancel.clone())?);
+    until_signal(async |cancel| {
         let client =
             kube::Client::try_default().await.context("find the API server: run in a pod, or set KUBECONFIG")?;
         serve(config, client, cancel).await
-    })?;
-    Ok(ExitCode::SUCCESS)
+    })
 }

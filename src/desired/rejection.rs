@@ -52,6 +52,13 @@ impl RejectionReason {
     }
 }
 
+impl Rejection {
+    /// All of it in one line, as people see it.
+    pub fn with_reason(&self) -> String {
+        format!("{self} ({:?})", self.reason)
+    }
+}
+
 impl fmt::Display for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { object, field, reason: _, message, cure } = self;

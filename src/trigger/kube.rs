@@ -52,6 +52,11 @@ impl KubeObjects {
         Some(known.values().cloned().collect())
     }
 
+    /// Whether a list has been complete.
+    pub fn is_known(&self) -> bool {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).known.is_some()
+    }
+
     /// The API server does not know the kind any more. Whoever removes a CRD has all objects deleted first, one event
     /// each: nobody asked for that, and the objects are as they were before.
     fn kind_is_gone(&self) {

@@ -174,9 +174,11 @@ impl ApiServer {
         let (config, template, certificate, key) =
             (file("config.yaml"), file("frr.conf.tpl"), file("tls.crt"), file("tls.key"));
         let listen = format!("{HOST}:9443");
-        let mut args = vec!["webhook", "--config", &config, "--template", &template, "--listen", &listen];
-        args.extend(["--tls-cert", &certificate, "--tls-key", &key]);
-        self.spawn("network-operator", &args)
+        let mut command = self.command("network-operator");
+        command.args(["webhook", "--config", &config, "--template", &template, "--listen", &listen]);
+        command.args(["--tls-cert", &certificate, "--tls-key", &key]);
+        command.env("KUBECONFIG", self.path("webhook.kubeconfig"));
+        self.start_program("network-operator", command)
     }
 
     /// What a program that was started here has said.
@@ -205,10 +207,15 @@ impl ApiServer {
     }
 
     fn spawn(&self, name: &str, args: &[&str]) -> Child {
-        let log = fs::File::create(self.path(&format!("{name}.log"))).unwrap();
         let mut command = self.command(name);
-        command.env("KUBECONFIG", self.path("webhook.kubeconfig"));
-        command.args(args).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        command.args(args);
+        self.start_program(name, command)
+    }
+
+    /// It goes with the test, and its words go to a file of that name.
+    fn start_program(&self, name: &str, mut command: Command) -> Child {
+        let log = fs::File::create(self.path(&format!("{name}.log"))).unwrap();
+        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         // SAFETY: one async-signal-safe call between fork and exec.
         #[allow(unsafe_code)]
         unsafe {
