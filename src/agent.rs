@@ -2,6 +2,8 @@
 
 mod host;
 mod inputs;
+mod only_router;
+mod router;
 mod sources;
 mod told;
 
@@ -15,6 +17,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::bpf::RouterProblem;
 use crate::desired::Rejection;
 use crate::frr::files::FrrFiles;
 use crate::frr::render::Renderer;
@@ -32,6 +35,8 @@ use crate::trigger::timing::{Due, Timing};
 use crate::trigger::{Trigger, with_causes};
 use host::{HostConfig, HostPipeline};
 use inputs::NodeInputs;
+pub use only_router::run_only_router;
+use router::{RouterStage, Settled};
 use told::Told;
 
 /// The unit that runs FRR.
@@ -78,14 +83,16 @@ pub async fn run(config: AgentConfig, cancel: CancellationToken) -> anyhow::Resu
     let renderer = Renderer::new(config.templates.as_deref()).context("section templates")?;
     let store = Arc::new(Store::open(&config.state_dir)?);
     let sources = sources::start(&config, files.template(), UNIT, &cancel).await?;
-    let sources::Sources { triggers, objects, underlay, files: mut watcher, files_cancel, client } = sources;
+    let sources::Sources { triggers, objects, site, files: mut watcher, files_cancel, client } = sources;
     let (namespace, node) = (&config.namespace, &config.node_name);
     let told = Told::new(client.map(|client| status::start(&client, namespace, node, &cancel).reports));
     // It goes with what an agent that was killed has left.
     let offered = files.read_staged();
-    let inputs = NodeInputs::new(config.node_name, config.operator_file, &files, objects, underlay, store.clone());
+    let inputs = NodeInputs::new(config.node_name, config.operator_file, &files, objects, site, store.clone());
+    let links = Netlink::connect()?;
+    let router = RouterStage::new(links.clone())?;
     let ports = Ports {
-        links: Netlink::connect()?,
+        links,
         config: HostConfig { files, store },
         service: FrrService::new(UNIT, config.reload_limit),
         daemons: Vty::default(),
@@ -93,6 +100,7 @@ pub async fn run(config: AgentConfig, cancel: CancellationToken) -> anyhow::Resu
     tracing::info!(node = %inputs.node_name(), version = env!("CARGO_PKG_VERSION"), "network-operator runs");
     let agent = Agent {
         pipeline: Pipeline::new(ports, renderer, Limits::default(), inputs.tolerated().clone(), offered),
+        router,
         inputs,
         reporter: Reporter::default(),
         told,
@@ -119,6 +127,7 @@ pub async fn run(config: AgentConfig, cancel: CancellationToken) -> anyhow::Resu
 struct Agent {
     inputs: NodeInputs,
     pipeline: HostPipeline,
+    router: RouterStage,
     reporter: Reporter,
     told: Told,
     last: Option<LastRun>,
@@ -142,15 +151,18 @@ struct LastRun {
     rejections: Vec<Rejection>,
     /// What is in the way of links.
     problems: Vec<LinkProblem>,
+    /// What is not as it should be with the eBPF router.
+    router: Vec<RouterProblem>,
 }
 
 impl LastRun {
     fn new(inputs: Inputs) -> Self {
-        Self { inputs, vrfs: None, judged: false, rejections: Vec::new(), problems: Vec::new() }
+        let (rejections, problems, router) = (Vec::new(), Vec::new(), Vec::new());
+        Self { inputs, vrfs: None, judged: false, rejections, problems, router }
     }
 
     fn is_whole(&self) -> bool {
-        self.problems.is_empty()
+        self.problems.is_empty() && self.router.is_empty()
     }
 }
 
@@ -324,10 +336,35 @@ impl Agent {
 
     async fn carry_out(&mut self, mut run: LastRun, causes: &str, due: Due) -> (LastRun, Result<Outcome, RunError>) {
         self.told.lost();
-        let prepared = match self.pipeline.prepare(&run.inputs).await {
-            Ok(prepared) => prepared,
-            Err(error) => return (run, Err(error)),
+        let before = run.vrfs.clone();
+        let ended = self.through_pipeline(&mut run).await;
+        // Whatever became of FRR and the links: packets are routed on.
+        let Settled { done, problems } = self.router.settle(&run.inputs.config).await;
+        self.told.router(&problems);
+        run.router = problems;
+        let outcome = match ended {
+            Ok(outcome) => outcome.with_router(done),
+            Err(error) => {
+                if !done.is_empty() {
+                    tracing::info!(what = %done.join("; "), "the eBPF router was put right");
+                }
+                return (run, Err(error));
+            }
         };
+        self.told.done(&outcome);
+        // What is done for the first time is no repair, whoever asked for it.
+        if due == Due::Drift && !outcome.unchanged() && before == run.vrfs {
+            outcome.report_repair(causes);
+            self.told.repaired();
+        } else {
+            outcome.report(run.rejections.len());
+        }
+        (run, Ok(outcome))
+    }
+
+    /// FRR and links.
+    async fn through_pipeline(&mut self, run: &mut LastRun) -> Result<Outcome, RunError> {
+        let prepared = self.pipeline.prepare(&run.inputs).await?;
         self.reporter.left_out(&prepared.rejections, &prepared.links.problems);
         run.judged = true;
         run.rejections.clone_from(&prepared.rejections);
@@ -336,21 +373,13 @@ impl Agent {
             Ok(outcome) => outcome,
             Err(error) => {
                 if let Some(down) = error.down().filter(|_| self.pipeline.verified()) {
-                    self.told.verified(&run, &prepared, &down);
+                    self.told.verified(run, &prepared, &down);
                 }
-                return (run, Err(error));
+                return Err(error);
             }
         };
-        self.told.verified(&run, &prepared, &[]);
-        self.told.done(&outcome);
-        // What is done for the first time is no repair, whoever asked for it.
-        let known = run.vrfs.replace(prepared.vnis);
-        if due == Due::Drift && !outcome.unchanged() && known == run.vrfs {
-            outcome.report_repair(causes);
-            self.told.repaired();
-        } else {
-            outcome.report(prepared.rejections.len());
-        }
-        (run, Ok(outcome))
+        self.told.verified(run, &prepared, &[]);
+        run.vrfs = Some(prepared.vnis);
+        Ok(outcome)
     }
 }

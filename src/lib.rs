@@ -13,6 +13,7 @@
 pub mod admission;
 pub mod agent;
 pub mod api;
+pub mod bpf;
 pub mod cli;
 pub mod config;
 pub mod desired;
@@ -20,6 +21,7 @@ pub mod frr;
 pub mod input;
 pub mod link;
 pub mod model;
+pub mod notrack;
 pub mod reconcile;
 pub mod replace;
 pub mod state;

@@ -14,8 +14,14 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("desired", &["model", "api", "config"]),
     ("link", &["model", "config", "desired"]),
     ("frr", &["model", "config", "desired", "link"]),
+    ("notrack", &["model", "link"]),
+    ("bpf", &["config", "link", "model", "notrack"]),
     // Adapters: they know their own words, and nothing of the pipeline.
     ("link/netlink", &["link", "model"]),
+    ("notrack/netfilter", &["notrack"]),
+    ("bpf/program", &["bpf"]),
+    ("bpf/filters", &["bpf", "link/netlink", "model"]),
+    ("bpf/host", &["bpf", "bpf/filters", "bpf/program", "link/netlink", "model", "notrack", "notrack/netfilter"]),
     ("replace", &[]),
     ("frr/files", &["replace"]),
     ("frr/vty", &[]),
@@ -36,6 +42,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("status/lease", &["status", "trigger", "trigger/kube"]),
     ("status/collect", &["api", "status", "status/events", "status/publish", "trigger", "trigger/kube"]),
     ("trigger/links", &["trigger", "link", "model"]),
+    ("trigger/nftables", &["trigger", "notrack"]),
     ("trigger/service", &["systemd", "trigger"]),
     ("trigger/vtysh", &["trigger"]),
     ("input", &["config", "frr/files", "frr/template", "state", "trigger", "trigger/kube", "trigger/manifests"]),
@@ -55,7 +62,12 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 ];
 
 /// Modules that a name of a parent does not stand for.
-const ADAPTERS: [&str; 21] = [
+const ADAPTERS: [&str; 26] = [
+    "bpf/filters",
+    "bpf/host",
+    "bpf/program",
+    "notrack/netfilter",
+    "trigger/nftables",
     "admission/judge",
     "admission/server",
     "link/netlink",

@@ -9,9 +9,9 @@ use tokio::sync::watch;
 use crate::config::OperatorConfig;
 use crate::frr::files::FrrFiles;
 use crate::input::{ObjectSource, OperatorFile, Origin, TemplateFile};
-use crate::model::IfName;
 use crate::reconcile::Inputs;
 use crate::state::{Accepted, State, StateError, Store};
+use crate::trigger::links::SiteLinks;
 use crate::trigger::{Objects, with_causes};
 
 /// All inputs of this node.
@@ -20,8 +20,8 @@ pub(super) struct NodeInputs {
     operator_file: OperatorFile,
     template: TemplateFile,
     objects: ObjectSource,
-    /// The underlay interface is named by the operator file, and may be named anew.
-    underlay: watch::Sender<Option<IfName>>,
+    /// They are named by the operator file, and may be named anew.
+    site: watch::Sender<SiteLinks>,
     store: Arc<Store>,
     state: State,
 }
@@ -39,7 +39,7 @@ impl NodeInputs {
         operator_file: PathBuf,
         files: &FrrFiles,
         objects: ObjectSource,
-        underlay: watch::Sender<Option<IfName>>,
+        site: watch::Sender<SiteLinks>,
         store: Arc<Store>,
     ) -> Self {
         match files.clean() {
@@ -56,7 +56,7 @@ impl NodeInputs {
         let operator_file = OperatorFile::new(operator_file, accepted.map(|accepted| accepted.operator_file.as_str()));
         let template = TemplateFile::new(files.clone(), accepted.map(|accepted| accepted.template.as_str()));
         let objects = objects.remembering(state.accepted.clone());
-        Self { node_name, operator_file, template, objects, underlay, store, state }
+        Self { node_name, operator_file, template, objects, site, store, state }
     }
 
     /// Name of this node.
@@ -86,8 +86,9 @@ impl NodeInputs {
     /// Reads all; `None` while nobody has told which objects there are: that is not "no objects".
     pub(super) fn read(&mut self) -> anyhow::Result<Option<Read>> {
         let config = self.operator_file.current()?;
-        self.underlay.send_if_modified(|known| {
-            let new = Some(config.underlay_interface.clone());
+        self.site.send_if_modified(|known| {
+            let routed = if config.bpf.enabled { config.bpf_interfaces.clone() } else { BTreeSet::new() };
+            let new = SiteLinks { underlay: Some(config.underlay_interface.clone()), routed };
             let modified = *known != new;
             *known = new;
             modified

@@ -11,10 +11,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::AgentConfig;
 use crate::input::ObjectSource;
-use crate::model::IfName;
 use crate::trigger::files::{WatchError, Watched};
 use crate::trigger::kube::KubeObjects;
-use crate::trigger::{Trigger, clock, files, kube, links, service, vtysh, with_causes};
+use crate::trigger::links::SiteLinks;
+use crate::trigger::{Trigger, clock, files, kube, links, nftables, service, vtysh, with_causes};
 
 /// Where FRR's daemons have their sockets and PID files.
 const RUNTIME_FOLDER: &str = "/run/frr";
@@ -24,8 +24,8 @@ const VTYSH: &str = "/usr/bin/vtysh";
 pub(super) struct Sources {
     pub(super) triggers: mpsc::UnboundedReceiver<Trigger>,
     pub(super) objects: ObjectSource,
-    /// The underlay interface is named by the operator file, and may be named anew.
-    pub(super) underlay: watch::Sender<Option<IfName>>,
+    /// They are named by the operator file, and may be named anew.
+    pub(super) site: watch::Sender<SiteLinks>,
     /// It ends after the last run, not with the signal: its end is the end of the agent.
     pub(super) files: JoinHandle<Result<(), WatchError>>,
     pub(super) files_cancel: CancellationToken,
@@ -67,14 +67,15 @@ pub(super) async fn start(
         }
     };
     tokio::spawn(ask_at_limit(tokio::time::sleep(config.input_limit), objects.answered(), sender.clone()));
-    let (underlay, named) = watch::channel(None);
+    let (site, named) = watch::channel(SiteLinks::default());
     tokio::spawn(links::watch(named, sender.clone(), cancel.clone()));
+    tokio::spawn(nftables::watch(sender.clone(), cancel.clone()));
     tokio::spawn(service::watch(unit.to_owned(), sender.clone(), cancel.clone()));
     tokio::spawn(watch_vtysh(sender.clone(), cancel.clone()));
     tokio::spawn(clock::tick(config.check_interval, sender.clone(), cancel.clone()));
     let files_cancel = CancellationToken::new();
     let files = tokio::spawn(files::watch(watched, sender, files_cancel.clone()));
-    Ok(Sources { triggers, objects, underlay, files, files_cancel, client })
+    Ok(Sources { triggers, objects, site, files, files_cancel, client })
 }
 
 /// Asks for a run where nobody has told of objects within the limit.

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::LastRun;
 use crate::api::VrfState;
+use crate::bpf::RouterProblem;
 use crate::desired::Rejection;
 use crate::frr::running;
 use crate::frr::vty::Vty;
@@ -34,6 +35,8 @@ pub(super) struct Told {
     /// What the run under way has done by now.
     done: Option<String>,
     repair: bool,
+    /// What is not as it should be with the eBPF router.
+    router: Vec<String>,
 }
 
 #[derive(Default)]
@@ -56,13 +59,14 @@ impl Told {
             frr_version: None,
             done: None,
             repair: false,
+            router: Vec::new(),
         }
     }
 
     /// The node is to be brought to what these inputs say, whatever comes of it.
     pub(super) fn attempted(&mut self, run: &LastRun) {
         if self.reports.is_some() {
-            let LastRun { inputs, vrfs: _, judged, rejections, problems } = run;
+            let LastRun { inputs, vrfs: _, judged, rejections, problems, router: _ } = run;
             let (objects, rejections, problems) = (inputs.objects.clone(), rejections.clone(), problems.clone());
             self.attempt = Some(Attempt { judged: *judged, objects, rejections, problems });
         }
@@ -111,6 +115,13 @@ impl Told {
         self.repair = true;
     }
 
+    /// What is not as it should be with the eBPF router.
+    pub(super) fn router(&mut self, problems: &[RouterProblem]) {
+        if self.reports.is_some() {
+            self.router = problems.iter().map(ToString::to_string).collect();
+        }
+    }
+
     /// Nobody knows what the node runs.
     pub(super) fn lost(&mut self) {
         self.in_force.clear();
@@ -154,6 +165,7 @@ impl Told {
             repair,
             failure: failure.map(str::to_owned),
             incomplete: !problems.is_empty(),
+            router: self.router.clone(),
             objects: objects(all, rejections, problems, (reason, failure), &self.in_force),
             vrfs: self.vrfs.clone(),
             configuration: self.configuration.clone(),

@@ -89,7 +89,7 @@ pub struct LastRun {
 pub enum RunState {
     /// The node runs what the objects say.
     Succeeded,
-    /// It does, but for VRFs whose links cannot be made; they are tried again.
+    /// It does, but for VRFs whose links cannot be made, or for the eBPF router; they are tried again.
     Incomplete,
     /// A step failed; it is tried again.
     Failed,

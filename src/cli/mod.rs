@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand.
 
+mod counters;
 mod crds;
 mod plan;
 mod render;
@@ -28,6 +29,7 @@ Examples:
   network-operator validate --config config.yaml -f manifests/   # which objects are good, anywhere
   network-operator plan -f manifests/                   # what would change on this node
   network-operator status                               # what all nodes make of all objects
+  network-operator counters                             # what became of packets at this node's eBPF router
   network-operator render --config config.yaml --template frr.conf.tpl \\
       --underlay-ip 192.0.2.129 --node-name node-1 -f manifests/
   network-operator webhook                              # the same verdicts before an object is stored
@@ -47,6 +49,7 @@ enum Command {
     Plan(plan::PlanArgs),
     Status(status::StatusArgs),
     Render(render::RenderArgs),
+    Counters(counters::CountersArgs),
     Webhook(webhook::WebhookArgs),
     Crds(crds::CrdsArgs),
 }
@@ -128,6 +131,7 @@ impl Cli {
             Command::Plan(args) => plan::execute(args),
             Command::Status(args) => status::execute(args),
             Command::Render(args) => render::execute(args),
+            Command::Counters(args) => counters::execute(args),
             Command::Webhook(args) => webhook::execute(args),
             Command::Crds(args) => crds::execute(args),
         }

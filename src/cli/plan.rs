@@ -13,6 +13,9 @@ use serde::Serialize;
 
 use super::{NodeArgs, Output};
 use crate::api::VrfRouteConfiguration;
+use crate::bpf::host::HostRouter;
+use crate::bpf::program::Pins;
+use crate::bpf::{DesiredRouter, RouterPlan};
 use crate::config::OperatorConfig;
 use crate::desired::Rejection;
 use crate::frr::compare::Difference;
@@ -22,8 +25,8 @@ use crate::frr::files::FrrFiles;
 use crate::frr::render::Renderer;
 use crate::frr::resets::{Session, resets};
 use crate::frr::vty::Vty;
-use crate::link::LinkPlan;
 use crate::link::netlink::Netlink;
+use crate::link::{LinkPlan, ObservedLinks};
 use crate::reconcile::{Inputs, Prepared, frr_lines, prepare};
 use crate::state::Store;
 use crate::trigger::kube::list;
@@ -59,6 +62,7 @@ pub(super) struct PlanArgs {
 #[derive(Serialize)]
 struct Plan<'a> {
     links: &'a LinkPlan,
+    router: RouterPlan,
     frr: FrrPlan,
     /// Sessions that end, or begin anew.
     sessions: BTreeSet<Session>,
@@ -88,12 +92,14 @@ pub(super) fn execute(args: PlanArgs) -> anyhow::Result<ExitCode> {
     let (state, good) = Store::peek(&state_dir);
     let good = good.unwrap_or_else(|| current.clone());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (prepared, running) = runtime.block_on(async {
+    let (prepared, router, running) = runtime.block_on(async {
         let objects = objects(&filename).await?;
-        let seen = Netlink::connect()?.observe().await?;
-        let inputs = Inputs { objects, config, template, hostname };
+        let netlink = Netlink::connect()?;
+        let seen = netlink.observe().await?;
+        let inputs = Inputs { objects, config: config.clone(), template, hostname };
         let prepared = prepare(&inputs, &seen, &renderer, &good)?;
-        anyhow::Ok((prepared, converge::running(&Vty::default()).await))
+        let router = router(&netlink, &config, &seen, &prepared.links).await;
+        anyhow::Ok((prepared, router, converge::running(&Vty::default()).await))
     })?;
     let running = running.unwrap_or_else(|error| {
         let error = with_causes(&error);
@@ -101,8 +107,21 @@ pub(super) fn execute(args: PlanArgs) -> anyhow::Result<ExitCode> {
         Config::parse(&current)
     });
     let lines = frr_lines(&prepared.text, [current.as_str(), good.as_str()], &running, &state.facts.tolerated);
-    print(&prepared, &current, &files, &lines, resets(&running, &lines, &prepared.links), output)?;
+    print(&prepared, router, &current, &files, &lines, resets(&running, &lines, &prepared.links), output)?;
     super::render::tell(&prepared.rejections)
+}
+
+/// The router's part. Where it cannot be looked at, standard error says so, and nothing is planned for it.
+async fn router(netlink: &Netlink, config: &OperatorConfig, seen: &ObservedLinks, links: &LinkPlan) -> RouterPlan {
+    let observed = async { HostRouter::new(netlink, Pins::default())?.observe().await };
+    match observed.await {
+        Ok(router) => crate::bpf::plan(&DesiredRouter::new(config, seen), seen, links, &router),
+        Err(error) => {
+            let error = with_causes(&error);
+            let _ = writeln!(std::io::stderr(), "network-operator: the eBPF router cannot be looked at: {error}");
+            RouterPlan::default()
+        }
+    }
 }
 
 async fn objects(filename: &[PathBuf]) -> anyhow::Result<Objects> {
@@ -117,6 +136,7 @@ async fn objects(filename: &[PathBuf]) -> anyhow::Result<Objects> {
 
 fn print(
     prepared: &Prepared,
+    router: RouterPlan,
     current: &str,
     files: &FrrFiles,
     lines: &Difference,
@@ -129,13 +149,14 @@ fn print(
     let diff = diff.unified_diff().context_radius(3).header(&name, &format!("{name} (planned)")).to_string();
     let words = |lines: &[Line]| lines.iter().map(ToString::to_string).collect();
     let (add, remove) = (words(&lines.missing), words(&lines.extra));
-    let plan = Plan { links, frr: FrrPlan { changed: current != text, diff, add, remove }, sessions, rejections };
+    let frr = FrrPlan { changed: current != text, diff, add, remove };
+    let plan = Plan { links, router, frr, sessions, rejections };
     output.print(&plan, |out| plan.tell(out))
 }
 
 impl Plan<'_> {
     fn tell(&self, out: &mut impl Write) -> std::io::Result<()> {
-        let Self { links, frr, sessions, rejections: _ } = self;
+        let Self { links, router, frr, sessions, rejections: _ } = self;
         let FrrPlan { changed, diff, add, remove } = frr;
         let nothing = |nothing: bool| if nothing { " nothing to do" } else { "" };
         writeln!(out, "links:{}", nothing(links.is_empty()))?;
@@ -144,6 +165,13 @@ impl Plan<'_> {
         }
         for problem in &links.problems {
             writeln!(out, "  left out: VRF {}: {}; {}", problem.vrf, problem.message, problem.cure)?;
+        }
+        writeln!(out, "eBPF router:{}", nothing(router.ops.is_empty()))?;
+        for op in &router.ops {
+            writeln!(out, "  {op}")?;
+        }
+        for problem in &router.problems {
+            writeln!(out, "  left out: {problem}")?;
         }
         writeln!(out, "FRR:{}", nothing(add.is_empty() && remove.is_empty()))?;
         for line in add {

@@ -19,7 +19,8 @@ Ends with 1 where it cannot begin. Log level: RUST_LOG (default info).
 Examples:
   network-operator run                                          # in a pod, or with KUBECONFIG
   network-operator run --manifests /etc/network-operator/manifests   # without a cluster
-  network-operator run --debounce 5s --log-format json")]
+  network-operator run --debounce 5s --log-format json
+  network-operator run --only-attach-bpf                        # the eBPF router and nothing else")]
 pub(super) struct RunArgs {
     #[command(flatten)]
     node: NodeArgs,
@@ -47,6 +48,10 @@ pub(super) struct RunArgs {
     /// Namespace of the Lease by which one agent is elected to sum up what all nodes say
     #[arg(long, env = "POD_NAMESPACE", default_value = "kube-system", value_name = "NAME")]
     namespace: String,
+    /// Nothing but the eBPF router, on the operator file's bpfInterfaces and on links of VRFs that are there: FRR, links and
+    /// objects are left alone, as on control-plane nodes
+    #[arg(long)]
+    only_attach_bpf: bool,
     /// Form of the log
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
@@ -69,6 +74,7 @@ pub(super) fn execute(args: RunArgs) -> anyhow::Result<ExitCode> {
         input_limit,
         state_dir,
         namespace,
+        only_attach_bpf,
         log_format,
     } = args;
     log(log_format);
@@ -88,5 +94,7 @@ pub(super) fn execute(args: RunArgs) -> anyhow::Result<ExitCode> {
         state_dir,
         namespace,
     };
-    until_signal(async |cancel| agent::run(config, cancel).await)
+    until_signal(async |cancel| {
+        if only_attach_bpf { agent::run_only_router(config, cancel).await } else { agent::run(config, cancel).await }
+    })
 }

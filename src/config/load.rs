@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::operator::{OnReloadFailure, OperatorConfig, RefusedVrf, Replacement, VrfConfig};
+use super::operator::{BpfConfig, OnReloadFailure, OperatorConfig, RefusedVrf, Replacement, VrfConfig};
 use crate::model::{Asn, IfName, RouteTable, RouteTables, RouteTarget, Vni, VrfName};
 
 /// Why an operator file cannot be used at all.
@@ -55,12 +55,26 @@ struct Raw {
     #[serde(rename = "skipVRFConfig")]
     skip_vrf_config: BTreeSet<VrfName>,
     bpf_interfaces: BTreeSet<IfName>,
+    bpf: RawBpf,
     #[serde(rename = "serverASN")]
     server_asn: Option<Asn>,
     replacements: Vec<RawReplacement>,
     route_tables: Option<RawTables>,
     underlay_interface: Option<IfName>,
     on_reload_failure: OnReloadFailure,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawBpf {
+    enabled: bool,
+    notrack: bool,
+}
+
+impl Default for RawBpf {
+    fn default() -> Self {
+        Self { enabled: true, notrack: true }
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -120,6 +134,7 @@ impl OperatorConfig {
             vrf_config,
             skip_vrf_config,
             bpf_interfaces,
+            bpf: RawBpf { enabled, notrack },
             server_asn,
             replacements,
             route_tables,
@@ -143,6 +158,7 @@ impl OperatorConfig {
             refused,
             skip_vrfs: skip_vrf_config,
             bpf_interfaces,
+            bpf: BpfConfig { enabled, notrack },
             server_asn,
             replacements,
             route_tables,
@@ -207,7 +223,7 @@ mod tests {
         OperatorConfig::parse(text, Path::new("config.yaml"))
     }
 
-    const ALL_KEYS: &str = "vnimap: {vrf1: 100, vrf2: 101}\nvrfConfig:\n  vrf2: {vni: 201, rt: '64497:201'}\nskipVRFConfig: [mgmt_vrf]\nbpfInterfaces: ['br.mgmt_vrf', vx.200]\nserverASN: 64510\nreplacements:\n- {old: a, new: b, regex: false}\n- {old: 'x(.)', new: 'y$1', regex: true}\nrouteTables: {start: 300, end: 400}\nunderlayInterface: lo.underlay\nonReloadFailure: restart\n";
+    const ALL_KEYS: &str = "vnimap: {vrf1: 100, vrf2: 101}\nvrfConfig:\n  vrf2: {vni: 201, rt: '64497:201'}\nskipVRFConfig: [mgmt_vrf]\nbpfInterfaces: ['br.mgmt_vrf', vx.200]\nbpf: {enabled: false}\nserverASN: 64510\nreplacements:\n- {old: a, new: b, regex: false}\n- {old: 'x(.)', new: 'y$1', regex: true}\nrouteTables: {start: 300, end: 400}\nunderlayInterface: lo.underlay\nonReloadFailure: restart\n";
 
     #[test]
     fn every_key_of_the_contract_is_read() {
@@ -217,6 +233,7 @@ mod tests {
         assert_eq!(config.vrfs["vrf2"].route_target.as_ref().unwrap().to_string(), "64497:201");
         assert!(config.skip_vrfs.contains("mgmt_vrf"));
         assert_eq!(config.bpf_interfaces.len(), 2);
+        assert_eq!(config.bpf, BpfConfig { enabled: false, notrack: true });
         assert_eq!(config.server_asn.unwrap().get(), 64510);
         assert_eq!(config.replacements.len(), 2);
         assert_eq!((config.route_tables.start().get(), config.route_tables.end().get()), (300, 400));

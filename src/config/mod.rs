@@ -4,4 +4,4 @@ mod load;
 mod operator;
 
 pub use load::ConfigError;
-pub use operator::{OnReloadFailure, OperatorConfig, RefusedVrf, Replacement, VrfConfig};
+pub use operator::{BpfConfig, OnReloadFailure, OperatorConfig, RefusedVrf, Replacement, VrfConfig};

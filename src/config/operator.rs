@@ -17,6 +17,8 @@ pub struct OperatorConfig {
     pub skip_vrfs: BTreeSet<VrfName>,
     /// `bpfInterfaces`: links of the site that the eBPF router is attached to.
     pub bpf_interfaces: BTreeSet<IfName>,
+    /// `bpf`: the eBPF router.
+    pub bpf: BpfConfig,
     /// `serverASN`; without it, the AS number of the default VRF's `router bgp` in the template.
     pub server_asn: Option<Asn>,
     /// `replacements`, in the order in which they are applied to the rendered text.
@@ -27,6 +29,22 @@ pub struct OperatorConfig {
     pub on_reload_failure: OnReloadFailure,
     /// `underlayInterface`: its one IPv4 address is VTEP and router ID.
     pub underlay_interface: IfName,
+}
+
+impl OperatorConfig {
+    /// VRFs whose links are ours without a mark, because the Go operator set none.
+    pub fn own_vrfs(&self) -> BTreeSet<VrfName> {
+        self.vrfs.keys().filter(|name| !self.skip_vrfs.contains(*name)).cloned().collect()
+    }
+}
+
+/// How the eBPF router is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BpfConfig {
+    /// `enabled`: whether it is attached to anything.
+    pub enabled: bool,
+    /// `notrack`: whether an nftables table keeps conntrack away from what the router leaves to the kernel.
+    pub notrack: bool,
 }
 
 /// What is done when FRR runs neither the new configuration nor the last good one.

@@ -43,7 +43,7 @@ impl DesiredLinks {
         let links = vrfs.map(|(vrf, overlay)| (vrf.name.clone(), VrfLinks { vni: overlay.vni, mtu: overlay.mtu }));
         Self {
             vrfs: links.collect(),
-            known: config.vrfs.keys().filter(|name| !config.skip_vrfs.contains(*name)).cloned().collect(),
+            known: config.own_vrfs(),
             frozen: config.refused.keys().chain(&config.skip_vrfs).cloned().collect(),
             tables: config.route_tables,
             underlay,

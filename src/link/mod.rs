@@ -13,4 +13,4 @@ pub use error::LinkError;
 pub use name::{LinkRole, MARK, OwnedName};
 pub use observed::{AddrGenMode, BridgePort, Kind, ObservedLink, ObservedLinks, Underlay, UnderlayError};
 pub use op::{LinkChange, LinkOp, LinkPlan, LinkProblem, MacAddr, VXLAN_PORT};
-pub use plan::plan;
+pub use plan::{owned, plan};

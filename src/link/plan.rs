@@ -61,9 +61,10 @@ fn fits(role: LinkRole, kind: &Kind) -> bool {
     }
 }
 
-fn owned(want: &DesiredLinks, link: &ObservedLink) -> Option<OwnedName> {
+/// Whether a link is ours: `known` are the VRFs of the operator file.
+pub fn owned(known: &BTreeSet<VrfName>, link: &ObservedLink) -> Option<OwnedName> {
     let name = OwnedName::recognise(&link.name)?;
-    (marked(link) || (want.known.contains(&name.vrf) && fits(name.role, &link.kind))).then_some(name)
+    (marked(link) || (known.contains(&name.vrf) && fits(name.role, &link.kind))).then_some(name)
 }
 
 /// Ports go before what they are ports of; the far end of a veth pair goes with the near one.
@@ -71,7 +72,7 @@ fn removals(want: &DesiredLinks, seen: &ObservedLinks) -> Vec<LinkOp> {
     let mut remove = Vec::new();
     for role in [LinkRole::VethVrf, LinkRole::VethDefault, LinkRole::Vxlan, LinkRole::Bridge, LinkRole::Vrf] {
         for link in seen.iter() {
-            let Some(name) = owned(want, link) else { continue };
+            let Some(name) = owned(&want.known, link) else { continue };
             let stays = want.vrfs.contains_key(&name.vrf) || want.frozen.contains(&name.vrf);
             if name.role != role || stays {
                 continue;
@@ -111,7 +112,7 @@ impl<'a> Tables<'a> {
         let within = RouteTable::try_from(i64::from(table)).is_ok_and(|table| self.want.tables.contains(table));
         // Of two VRFs on one table the first by name keeps it, but a foreign one always does.
         let shared = seen.iter().any(|other| {
-            let first = owned(self.want, other).is_none() || other.name < link.name;
+            let first = owned(&self.want.known, other).is_none() || other.name < link.name;
             other.index != link.index && first && matches!(other.kind, Kind::Vrf { table: t } if t == table)
         });
         within && !shared
@@ -183,7 +184,7 @@ impl VrfPlan<'_> {
     }
 
     fn not_in_the_way(&self, role: LinkRole) -> Result<(), LinkProblem> {
-        let Some(link) = self.link(role).filter(|link| owned(self.want, link).is_none()) else { return Ok(()) };
+        let Some(link) = self.link(role).filter(|link| owned(&self.want.known, link).is_none()) else { return Ok(()) };
         Err(LinkProblem {
             vrf: self.vrf.clone(),
             message: format!("a link {} that is not ours is in the way", link.name),
@@ -196,7 +197,7 @@ impl VrfPlan<'_> {
         let vni = self.links.vni.get();
         let taken = self.seen.iter().find(|link| {
             let same = matches!(link.kind, Kind::Vxlan { vni: other, port: VXLAN_PORT, .. } if other == vni);
-            same && owned(self.want, link).is_none()
+            same && owned(&self.want.known, link).is_none()
         });
         let Some(link) = taken else { return Ok(()) };
         Err(LinkProblem {

@@ -257,7 +257,8 @@ fn outcome(configured: Configured, prepared: &Prepared) -> Outcome {
     what.extend(lines.extra.iter().map(|line| format!("taken out of FRR: {line}")));
     what.extend(prepared.links.ops().map(ToString::to_string));
     let (frr_lines, link_operations) = (lines.missing.len() + lines.extra.len(), prepared.links.ops().count());
-    Outcome { written, reloaded, frr_lines, link_operations, vrfs: prepared.vnis.len(), what }
+    let vrfs = prepared.vnis.len();
+    Outcome { written, reloaded, frr_lines, link_operations, router_operations: 0, vrfs, what }
 }
 
 fn name_of_vrf(vrf: VrfName) -> String {

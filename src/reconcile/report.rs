@@ -17,16 +17,31 @@ pub struct Outcome {
     pub frr_lines: usize,
     /// Link operations that were carried out.
     pub link_operations: usize,
+    /// Operations on the eBPF router that were carried out.
+    pub router_operations: usize,
     /// VRFs with links on this node.
     pub vrfs: usize,
-    /// What was not as meant: `frr.conf`, lines of FRR, link operations.
+    /// What was not as meant: `frr.conf`, lines of FRR, link operations, operations on the eBPF router.
     pub what: Vec<String>,
 }
 
 impl Outcome {
     /// Whether the node was as it should be already.
     pub fn unchanged(&self) -> bool {
-        !self.written && !self.reloaded && self.frr_lines == 0 && self.link_operations == 0
+        !self.written
+            && !self.reloaded
+            && self.frr_lines == 0
+            && self.link_operations == 0
+            && self.router_operations == 0
+    }
+}
+
+impl Outcome {
+    /// Adds what was done to the eBPF router.
+    pub fn with_router(mut self, done: Vec<String>) -> Self {
+        self.router_operations += done.len();
+        self.what.extend(done);
+        self
     }
 }
 
@@ -66,18 +81,18 @@ impl Reporter {
 impl Outcome {
     /// Logs what was put back, and who had noticed.
     pub fn report_repair(&self, causes: &str) {
-        let Self { written, reloaded, frr_lines, link_operations, vrfs: _, what } = self;
-        tracing::info!(%causes, what = %first_of(what, NAMED), written, reloaded, frr_lines, link_operations, "repaired");
+        let Self { written, reloaded, frr_lines, link_operations, router_operations, vrfs: _, what } = self;
+        tracing::info!(%causes, what = %first_of(what, NAMED), written, reloaded, frr_lines, link_operations, router_operations, "repaired");
     }
 
     /// Logs what was done.
     pub fn report(&self, rejected: usize) {
-        let Self { written, reloaded, frr_lines, link_operations, vrfs, what } = self;
+        let Self { written, reloaded, frr_lines, link_operations, router_operations, vrfs, what } = self;
         if self.unchanged() {
             tracing::debug!(vrfs, rejected, "nothing to do");
         } else {
             tracing::debug!(what = %what.join("; "), "did");
-            tracing::info!(written, reloaded, frr_lines, link_operations, vrfs, rejected, "applied");
+            tracing::info!(written, reloaded, frr_lines, link_operations, router_operations, vrfs, rejected, "applied");
         }
     }
 }

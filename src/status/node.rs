@@ -30,6 +30,8 @@ pub struct RunReport {
     pub failure: Option<String>,
     /// Whether something is in the way of links.
     pub incomplete: bool,
+    /// What is not as it should be with the eBPF router.
+    pub router: Vec<String>,
     /// What became of each object.
     pub objects: Vec<ObjectState>,
     /// What there is of each VRF.
@@ -42,11 +44,22 @@ pub struct RunReport {
 
 /// What the node is to be said to be, where that is anything new. Runs that find nothing to do are nothing new.
 pub fn next(old: &NodeNetworkStateStatus, report: &RunReport, now: Timestamp) -> Option<NodeNetworkStateStatus> {
-    let RunReport { start, took, done, repair: _, failure, incomplete, objects, vrfs, configuration, frr_version } =
-        report;
+    let RunReport {
+        start,
+        took,
+        done,
+        repair: _,
+        failure,
+        incomplete,
+        router,
+        objects,
+        vrfs,
+        configuration,
+        frr_version,
+    } = report;
     let left_out = objects.iter().filter(|object| object.result != ObjectResult::Applied).count();
     let broken = vrfs.iter().filter(|vrf| !vrf.up).count();
-    let result = match (failure, incomplete) {
+    let result = match (failure, *incomplete || !router.is_empty()) {
         (Some(_), _) => RunState::Failed,
         (None, false) => RunState::Succeeded,
         (None, true) => RunState::Incomplete,
@@ -58,7 +71,8 @@ pub fn next(old: &NodeNetworkStateStatus, report: &RunReport, now: Timestamp) ->
     };
     let degraded = match (failure, left_out + broken) {
         (Some(failure), _) => (Holds::Yes, ("RunFailed", failure.clone())),
-        (None, 0) => (Holds::No, ("Complete", "nothing is left out".to_owned())),
+        (None, 0) if router.is_empty() => (Holds::No, ("Complete", "nothing is left out".to_owned())),
+        (None, 0) => (Holds::Yes, ("Router", shortened(router.join("; ")))),
         (None, _) => (Holds::Yes, ("LeftOut", format!("{left_out} objects and {broken} VRFs are left out"))),
     };
     let condition = |kind, (holds, words)| condition(kind, holds, words, None, &old.conditions, now);
@@ -148,6 +162,7 @@ mod tests {
             repair: false,
             failure: failure.map(str::to_owned),
             incomplete: false,
+            router: Vec::new(),
             objects: Vec::new(),
             vrfs: Vec::new(),
             configuration: Some("abc".to_owned()),
@@ -169,6 +184,15 @@ mod tests {
         let repaired = next(&first, &RunReport { start: at(90), ..report(Some("repaired"), None) }, at(91)).unwrap();
         assert_eq!(repaired.last_run.unwrap().start, Time(at(90)));
         assert_eq!(repaired.conditions, first.conditions, "what holds as before has the time of before");
+    }
+
+    #[test]
+    fn a_router_that_is_not_all_there_degrades_the_node_and_nothing_else() {
+        let report = RunReport { router: vec!["bpfInterfaces: link x is not there".to_owned()], ..report(None, None) };
+        let state = next(&NodeNetworkStateStatus::default(), &report, at(12)).unwrap();
+        assert_eq!((of(&state, "Ready"), of(&state, "Degraded")), (("True", "Verified"), ("True", "Router")));
+        assert_eq!(state.last_run.unwrap().result, RunState::Incomplete);
+        assert!(state.conditions.iter().any(|condition| condition.message.contains("link x")));
     }
 
     #[test]

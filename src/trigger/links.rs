@@ -1,4 +1,4 @@
-//! Changes of links and addresses, as the kernel tells them: those that concern us.
+//! Changes of links, addresses and tc filters, as the kernel tells them: those that concern us.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -24,28 +24,41 @@ const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
 const RTM_NEWADDR: u16 = 20;
 const RTM_DELADDR: u16 = 21;
+const RTM_NEWQDISC: u16 = 36;
+const RTM_DELQDISC: u16 = 37;
+const RTM_NEWTFILTER: u16 = 44;
+const RTM_DELTFILTER: u16 = 45;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_INFO_KIND: u16 = 1;
 /// Size of `ifinfomsg`.
 const LINK_HEADER: usize = 16;
-/// Where the interface index stands, in `ifinfomsg` as in `ifaddrmsg`.
+/// Where the interface index stands, in `ifinfomsg` as in `ifaddrmsg` and `tcmsg`.
 const INDEX: std::ops::Range<usize> = 4..8;
 /// Messages begin at multiples of this (`NLMSG_ALIGNTO`).
 const ALIGN: usize = 4;
 
-/// Sends a trigger whenever a link of ours, the underlay or its IPv4 addresses change, or a VXLAN goes, until it is
-/// cancelled.
+/// Links of the site that concern us, named by the operator file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SiteLinks {
+    /// What the VXLANs run over.
+    pub underlay: Option<IfName>,
+    /// Those that the eBPF router is attached to.
+    pub routed: BTreeSet<IfName>,
+}
+
+/// Sends a trigger whenever a link of ours or of the site, its filters, or the underlay's IPv4 addresses change, or a VXLAN
+/// goes, until it is cancelled.
 ///
 /// Where the kernel could not keep up with telling us (ENOBUFS), or the socket is lost, anything may have changed.
 pub async fn watch(
-    mut underlay: watch::Receiver<Option<IfName>>,
+    mut site: watch::Receiver<SiteLinks>,
     triggers: mpsc::UnboundedSender<Trigger>,
     cancel: CancellationToken,
 ) {
     let (mut failures, mut missed) = (0, false);
     loop {
-        let wait = match Listener::open(&mut underlay) {
+        let wait = match Listener::open(&mut site) {
             Ok(mut listener) => {
                 if failures > 0 {
                     tracing::info!("changes of links are heard of again");
@@ -56,7 +69,7 @@ pub async fn watch(
                 failures = 0;
                 let error = tokio::select! {
                     () = cancel.cancelled() => return,
-                    error = listener.listen(&mut underlay, &triggers) => error,
+                    error = listener.listen(&mut site, &triggers) => error,
                 };
                 tracing::debug!(%error, "changes of links were missed");
                 PAUSE
@@ -84,20 +97,20 @@ struct Listener {
 }
 
 impl Listener {
-    fn open(underlay: &mut watch::Receiver<Option<IfName>>) -> io::Result<Self> {
+    fn open(site: &mut watch::Receiver<SiteLinks>) -> io::Result<Self> {
         let mut socket = TokioSocket::new(NETLINK_ROUTE)?;
-        let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr];
+        let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Tc];
         let groups = groups.into_iter().fold(0, |bits, group| bits | 1 << (group as u32 - 1));
         socket.socket_mut().bind(&SocketAddr::new(0, groups))?;
         // Listed after the socket is bound: what comes in between is told.
-        let interest = Interest::new(underlay.borrow_and_update().clone(), &indexes()?);
+        let interest = Interest::new(site.borrow_and_update().clone(), &indexes()?);
         Ok(Self { socket, interest })
     }
 
     /// Listens until the socket fails.
     async fn listen(
         &mut self,
-        underlay: &mut watch::Receiver<Option<IfName>>,
+        site: &mut watch::Receiver<SiteLinks>,
         triggers: &mpsc::UnboundedSender<Trigger>,
     ) -> io::Error {
         let mut datagram = Vec::with_capacity(LONGEST);
@@ -105,13 +118,13 @@ impl Listener {
             datagram.clear();
             tokio::select! {
                 result = self.socket.recv(&mut datagram) => match result {
-                    Ok(()) => if self.interest.concerned_by(&datagram) {
-                        let _ = triggers.send(Trigger::Links);
+                    Ok(()) => for trigger in self.interest.concerned_by(&datagram) {
+                        let _ = triggers.send(trigger);
                     },
                     Err(error) => return error,
                 },
-                Ok(()) = underlay.changed() => match indexes() {
-                    Ok(links) => self.interest = Interest::new(underlay.borrow_and_update().clone(), &links),
+                Ok(()) = site.changed() => match indexes() {
+                    Ok(links) => self.interest = Interest::new(site.borrow_and_update().clone(), &links),
                     Err(error) => return error,
                 },
             }
@@ -128,14 +141,15 @@ fn indexes() -> io::Result<Vec<(u32, String)>> {
 /// What concerns us. Links are remembered by index: one that is renamed away is told by its new name.
 #[derive(Debug)]
 struct Interest {
-    underlay: Option<IfName>,
+    site: SiteLinks,
     underlay_index: Option<u32>,
-    ours: BTreeSet<u32>,
+    /// Links of ours, and those of the site that are routed.
+    routed: BTreeSet<u32>,
 }
 
 impl Interest {
-    fn new(underlay: Option<IfName>, links: &[(u32, String)]) -> Self {
-        let mut interest = Self { underlay, underlay_index: None, ours: BTreeSet::new() };
+    fn new(site: SiteLinks, links: &[(u32, String)]) -> Self {
+        let mut interest = Self { site, underlay_index: None, routed: BTreeSet::new() };
         for (index, name) in links {
             interest.named(*index, name);
         }
@@ -144,32 +158,41 @@ impl Interest {
 
     /// Whether a link of that name concerns us.
     fn named(&mut self, index: u32, name: &str) -> bool {
-        if self.underlay.as_ref().is_some_and(|underlay| underlay.as_str() == name) {
+        if self.site.underlay.as_ref().is_some_and(|underlay| underlay.as_str() == name) {
             self.underlay_index = Some(index);
-            return true;
         }
-        let ours = OwnedName::recognise(name).is_some();
-        if ours {
-            self.ours.insert(index);
+        let routed =
+            OwnedName::recognise(name).is_some() || self.site.routed.iter().any(|routed| routed.as_str() == name);
+        if routed {
+            self.routed.insert(index);
         }
-        ours
+        routed || self.underlay_index == Some(index)
     }
 
     /// Whether a link that is known concerned us until now.
     fn forget(&mut self, index: u32) -> bool {
         let underlay = self.underlay_index.take_if(|known| *known == index).is_some();
-        self.ours.remove(&index) || underlay
+        self.routed.remove(&index) || underlay
     }
 
-    /// Whether one of the messages concerns us.
-    fn concerned_by(&mut self, mut datagram: &[u8]) -> bool {
-        let mut concerned = false;
+    /// What the messages make of it, if any of them concerns us.
+    fn concerned_by(&mut self, mut datagram: &[u8]) -> impl Iterator<Item = Trigger> + use<> {
+        let (mut links, mut filters) = (None, None);
         while let Ok(message) = NetlinkBuffer::new_checked(datagram) {
-            concerned |= Event::parse(message.message_type(), message.payload()).is_some_and(|event| self.event(event));
+            let event = Event::parse(message.message_type(), message.payload());
+            if let Some(event) = event {
+                let (told, trigger) = match event {
+                    Event::Filter { .. } => (&mut filters, Trigger::Filters),
+                    _ => (&mut links, Trigger::Links),
+                };
+                if self.event(event) {
+                    *told = Some(trigger);
+                }
+            }
             let length = usize::try_from(message.length()).unwrap_or(usize::MAX).next_multiple_of(ALIGN);
             datagram = datagram.get(length..).unwrap_or_default();
         }
-        concerned
+        links.into_iter().chain(filters)
     }
 
     fn event(&mut self, event: Event<'_>) -> bool {
@@ -184,6 +207,7 @@ impl Interest {
                 before || vxlan || OwnedName::recognise(name).is_some()
             }
             Event::Address { index } => self.underlay_index == Some(index),
+            Event::Filter { index } => self.routed.contains(&index),
         }
     }
 }
@@ -194,6 +218,7 @@ enum Event<'a> {
     Link { index: u32, name: &'a str },
     Gone { index: u32, name: &'a str, vxlan: bool },
     Address { index: u32 },
+    Filter { index: u32 },
 }
 
 impl<'a> Event<'a> {
@@ -203,6 +228,7 @@ impl<'a> Event<'a> {
         let of_a_bridge = i32::from(*payload.first()?) == nix::libc::AF_BRIDGE;
         match message_type {
             RTM_NEWADDR | RTM_DELADDR => Some(Self::Address { index }),
+            RTM_NEWQDISC | RTM_DELQDISC | RTM_NEWTFILTER | RTM_DELTFILTER => Some(Self::Filter { index }),
             RTM_NEWLINK | RTM_DELLINK => {
                 let attributes = payload.get(LINK_HEADER..)?;
                 let name = text(attribute(attributes, IFLA_IFNAME)?)?;
@@ -232,9 +258,10 @@ mod tests {
     use super::*;
 
     fn interest() -> Interest {
-        let links = [(1, "lo"), (2, "dum.underlay"), (3, "vr.a"), (4, "cali1234")]
+        let links = [(1, "lo"), (2, "dum.underlay"), (3, "vr.a"), (4, "cali1234"), (8, "vx.site"), (10, "mgmt_def")]
             .map(|(index, name)| (index, name.to_owned()));
-        Interest::new(Some("dum.underlay".parse().unwrap()), &links)
+        let routed = ["mgmt_def", "later"].map(|name| name.parse().unwrap()).into();
+        Interest::new(SiteLinks { underlay: Some("dum.underlay".parse().unwrap()), routed }, &links)
     }
 
     #[test]
@@ -248,6 +275,17 @@ mod tests {
         assert!(!interest.event(link(6, "vxlan.calico")));
         assert!(interest.event(Event::Gone { index: 6, name: "vxlan.calico", vxlan: true }));
         assert!(interest.event(Event::Gone { index: 9, name: "br.a", vxlan: false }), "never seen before");
+    }
+
+    #[test]
+    fn filters_of_links_of_ours_and_routed_ones_of_the_site_concern_us() {
+        let mut interest = interest();
+        let concerned = |interest: &mut Interest, index| interest.event(Event::Filter { index });
+        assert!(concerned(&mut interest, 3) && concerned(&mut interest, 10));
+        assert!(!concerned(&mut interest, 2) && !concerned(&mut interest, 4));
+        assert!(interest.event(Event::Link { index: 10, name: "mgmt_def" }), "another master, another VRF");
+        assert!(interest.event(Event::Link { index: 11, name: "later" }), "it appears");
+        assert!(concerned(&mut interest, 11));
     }
 
     #[test]
@@ -270,6 +308,6 @@ mod tests {
         for length in 0..24 {
             assert_eq!(Event::parse(RTM_DELLINK, &message[..length]), None, "{length}");
         }
-        assert!(!interest().concerned_by(&[1; 40]));
+        assert_eq!(interest().concerned_by(&[1; 40]).count(), 0);
     }
 }

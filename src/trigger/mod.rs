@@ -8,6 +8,7 @@ pub mod files;
 pub mod kube;
 pub mod links;
 pub mod manifests;
+pub mod nftables;
 pub mod object;
 pub mod service;
 pub mod timing;
@@ -35,6 +36,10 @@ pub enum Trigger {
     InputLimit,
     /// A link of ours, the underlay, or a VXLAN that went.
     Links,
+    /// A filter or qdisc of a link of ours, or of one that the operator file has the eBPF router attached to.
+    Filters,
+    /// Our nftables table.
+    Notrack,
     /// frr.service begins to start, stop or reload: until it has, FRR's configuration is neither the old nor the new one.
     ServiceMoves,
     /// frr.service has settled, started or stopped or reloaded.
@@ -114,6 +119,8 @@ impl fmt::Display for Trigger {
             Self::Template => "template",
             Self::InputLimit => "input limit",
             Self::Links => "links",
+            Self::Filters => "tc filters",
+            Self::Notrack => "nftables",
             Self::ServiceMoves => "frr.service on the move",
             Self::Service => "frr.service",
             Self::ServiceStarted => "start of frr.service",

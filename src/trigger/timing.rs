@@ -56,7 +56,12 @@ impl Timing {
                 self.drift.daemon_moved(now);
                 self.look(now);
             }
-            Trigger::Links | Trigger::FrrConf | Trigger::Vtysh | Trigger::Clock => self.look(now),
+            Trigger::Links
+            | Trigger::Filters
+            | Trigger::Notrack
+            | Trigger::FrrConf
+            | Trigger::Vtysh
+            | Trigger::Clock => self.look(now),
         }
     }
 

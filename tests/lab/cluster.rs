@@ -100,6 +100,7 @@ fn report(objects: Vec<ObjectState>) -> RunReport {
         repair: false,
         failure: failure.map(|object| object.message.clone()),
         incomplete: false,
+        router: Vec::new(),
         objects,
         vrfs: Vec::new(),
         configuration: Some("0123456789abcdef".to_owned()),

@@ -29,8 +29,8 @@ die() { printf 'set-up: %s\n' "$*" >&2; exit 1; }
 made() { [ -e "$cache/$1" ] && [ "$(cat "$cache/$1.key" 2>/dev/null)" = "$2" ]; }
 key() { cat "$@" | sha256sum | cut -c1-32; }
 
-host_packages=(build-essential ca-certificates curl debian-archive-keyring dpkg-dev e2fsprogs etcd-server git golang-go
-  golang-github-modern-go-reflect2-dev iproute2 jq kmod mmdebstrap pkg-config python3 rsync user-mode-linux xz-utils)
+host_packages=(build-essential ca-certificates clang curl debian-archive-keyring dpkg-dev e2fsprogs etcd-server git golang-go
+  golang-github-modern-go-reflect2-dev iproute2 jq kmod libbpf-dev mmdebstrap nftables pkg-config python3 rsync user-mode-linux xz-utils)
 
 packages() {
   local missing=() p

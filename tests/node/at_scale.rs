@@ -36,7 +36,7 @@ fn thirty_vrfs(image: Image) {
     let node = Node::of_the_lab(&bridge, image, Spelling::VrfDefault);
     let running = node.vtysh("show running-config");
     let vnis: String = (0..VRFS).map(|vrf| format!("  v{vrf}: {}\n", 1000 + vrf)).collect();
-    node.write("/opt/network-operator/config.yaml", format!("vnimap:\n{vnis}"));
+    node.write("/opt/network-operator/config.yaml", format!("bpf: {{notrack: false}}\nvnimap:\n{vnis}"));
     node.write(&format!("{MANIFESTS}/all.yaml"), (0..VRFS).map(object).collect::<String>());
     node.start_agent(FROM_MANIFESTS);
     let applied = node.applied(0, LIMIT);

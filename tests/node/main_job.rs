@@ -101,8 +101,7 @@ fn all_is_planned(node: &Node) {
 }
 
 fn nothing_is_planned(node: &Node) {
-    let nothing =
-        "links: nothing to do\nFRR: nothing to do\nBGP sessions that end or are reset: none\nfrr.conf: nothing to do\n";
+    let nothing = "links: nothing to do\neBPF router: nothing to do\nFRR: nothing to do\nBGP sessions that end or are reset: none\nfrr.conf: nothing to do\n";
     assert_eq!(node.ok(PLAN), nothing);
 }
 

@@ -9,7 +9,8 @@ use crate::lab::Expected;
 use network_operator::link::netlink::Netlink;
 use network_operator::link::{DesiredLinks, LinkPlan, VrfLinks, plan};
 use network_operator::model::RouteTables;
-use network_operator::trigger::{Trigger, links};
+use network_operator::trigger::Trigger;
+use network_operator::trigger::links::{self, SiteLinks};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -201,12 +202,13 @@ fn what_happens_to_our_links_and_the_underlay_is_told_and_to_others_is_not() {
     rig.run(&[("a", 100, 9000)]);
     rig.runtime.block_on(async {
         let (sender, mut incoming) = mpsc::unbounded_channel();
-        let (underlay, named) = watch::channel(None);
+        let (site, named) = watch::channel(SiteLinks::default());
         let cancel = CancellationToken::new();
         let watcher = tokio::spawn(links::watch(named, sender, cancel.clone()));
         assert!(!triggers("true", &mut incoming).await, "nothing happened");
         assert!(!triggers("ip link set dum.underlay mtu 9050", &mut incoming).await, "nobody has named the underlay");
-        underlay.send(Some("dum.underlay".parse().unwrap())).unwrap();
+        let routed = ["mgmt_def".parse().unwrap()].into();
+        site.send(SiteLinks { underlay: Some("dum.underlay".parse().unwrap()), routed }).unwrap();
         for (command, told) in [
             ("ip link set dum.underlay mtu 9100", true),
             ("ip addr add 192.0.2.130/32 dev dum.underlay", true),
@@ -225,6 +227,13 @@ fn what_happens_to_our_links_and_the_underlay_is_told_and_to_others_is_not() {
             ("ip link del vx.a", true),
             ("ip link add vx.b type dummy", true),
             ("ip link del site", true),
+            ("tc qdisc add dev br.a clsact", true),
+            ("tc filter add dev br.a ingress matchall action ok", true),
+            ("tc filter del dev br.a ingress", true),
+            ("tc qdisc del dev br.a clsact", true),
+            ("ip link add mgmt_def type dummy", true),
+            ("tc qdisc add dev mgmt_def clsact", true),
+            ("tc qdisc add dev dum.underlay clsact", false),
             ("ip link add site type dummy; ip addr add 198.51.100.9/32 dev site; ip link set site up mtu 1400", false),
             ("ip link add cali1 type veth peer name cali2; ip link set cali1 up; ip link del cali2; ip link del site", false),
             ("ip link add calico type vxlan id 9 local 192.0.2.129 dstport 4790; ip link set calico up", false),

@@ -8,6 +8,7 @@ use rtnetlink::Handle;
 use rtnetlink::packet_route::link::LinkMessage;
 
 use super::{LinkError, LinkOp, ObservedLinks};
+pub(crate) use observe::{ATTEMPTS, dump};
 
 /// A netlink socket of the agent's network namespace.
 #[derive(Debug, Clone)]
@@ -24,6 +25,11 @@ impl Netlink {
         let (connection, handle, _) = rtnetlink::new_connection().map_err(LinkError::Connect)?;
         tokio::spawn(connection);
         Ok(Self { handle })
+    }
+
+    /// For what is asked of the kernel beside links.
+    pub(crate) fn handle(&self) -> &Handle {
+        &self.handle
     }
 
     /// Reads all links, with their IPv4 addresses: two dumps, whatever their number.

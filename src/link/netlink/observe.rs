@@ -16,16 +16,17 @@ use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use crate::link::{AddrGenMode, BridgePort, Kind, LinkError, MacAddr, ObservedLink, ObservedLinks};
 
 /// How often a dump that the kernel calls interrupted is begun anew.
-const ATTEMPTS: usize = 10;
+pub(crate) const ATTEMPTS: usize = 10;
 /// The links changed while they were listed (linux/netlink.h).
 const NLM_F_DUMP_INTR: u16 = 0x10;
 
 pub(super) async fn observe(handle: Handle) -> Result<ObservedLinks, LinkError> {
     for _ in 0..ATTEMPTS {
-        let links = dump(handle.clone(), RouteNetlinkMessage::GetLink(LinkMessage::default())).await?;
+        let links = RouteNetlinkMessage::GetLink(LinkMessage::default());
+        let links = dump(handle.clone(), links).await.map_err(LinkError::Observe)?;
         let mut ask = AddressMessage::default();
         ask.header.family = AddressFamily::Inet;
-        let addresses = dump(handle.clone(), RouteNetlinkMessage::GetAddress(ask)).await?;
+        let addresses = dump(handle.clone(), RouteNetlinkMessage::GetAddress(ask)).await.map_err(LinkError::Observe)?;
         let (Some(links), Some(addresses)) = (links, addresses) else { continue };
         let mut ipv4: BTreeMap<u32, Vec<Ipv4Addr>> = BTreeMap::new();
         for message in addresses {
@@ -45,17 +46,19 @@ pub(super) async fn observe(handle: Handle) -> Result<ObservedLinks, LinkError> 
 }
 
 /// All answers to a dump; `None` where it was interrupted.
-async fn dump(mut handle: Handle, ask: RouteNetlinkMessage) -> Result<Option<Vec<RouteNetlinkMessage>>, LinkError> {
+pub(crate) async fn dump(
+    mut handle: Handle,
+    ask: RouteNetlinkMessage,
+) -> Result<Option<Vec<RouteNetlinkMessage>>, String> {
     let mut request = NetlinkMessage::from(ask);
     request.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
-    let failed = |error: String| LinkError::Observe(error);
-    let mut answers = handle.request(request).map_err(|error| failed(error.to_string()))?;
+    let mut answers = handle.request(request).map_err(|error| error.to_string())?;
     let (mut messages, mut whole) = (Vec::new(), true);
     while let Some(answer) = answers.next().await {
         whole &= answer.header.flags & NLM_F_DUMP_INTR == 0;
         match answer.payload {
             NetlinkPayload::InnerMessage(message) => messages.push(message),
-            NetlinkPayload::Error(error) if error.code.is_some() => return Err(failed(error.to_string())),
+            NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_string()),
             _ => {}
         }
     }

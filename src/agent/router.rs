@@ -1,0 +1,72 @@
+//! The eBPF router's part of a run: looked at and put right on its own, so that neither waits for the other's faults.
+
+use std::collections::BTreeSet;
+
+use crate::bpf::host::HostRouter;
+use crate::bpf::program::Pins;
+use crate::bpf::{DesiredRouter, RouterOp, RouterPlan, RouterProblem, plan};
+use crate::config::OperatorConfig;
+use crate::link::LinkPlan;
+use crate::link::netlink::Netlink;
+use crate::trigger::with_causes;
+
+/// The router of this node.
+pub(super) struct RouterStage {
+    links: Netlink,
+    host: HostRouter,
+    /// Problems that were told.
+    told: BTreeSet<String>,
+}
+
+/// What became of it in a run.
+#[derive(Debug, Default)]
+pub(super) struct Settled {
+    /// What was done, in words.
+    pub(super) done: Vec<String>,
+    /// What is not as it should be.
+    pub(super) problems: Vec<RouterProblem>,
+}
+
+impl RouterStage {
+    /// # Errors
+    /// No netlink sockets.
+    pub(super) fn new(links: Netlink) -> anyhow::Result<Self> {
+        let host = HostRouter::new(&links, Pins::default())?;
+        Ok(Self { links, host, told: BTreeSet::new() })
+    }
+
+    /// Brings the router to where it must be, for the links as they are now. What fails is a problem, told once: the node does
+    /// its work without the router, too.
+    pub(super) async fn settle(&mut self, config: &OperatorConfig) -> Settled {
+        let mut settled = Settled::default();
+        if let Err(error) = self.put_right(config, &mut settled).await {
+            let message = format!("the eBPF router: {}", with_causes(error.as_ref()));
+            settled.problems.push(RouterProblem { message, cure: "it is tried again".to_owned() });
+        }
+        self.tell(&settled.problems);
+        settled
+    }
+
+    async fn put_right(&self, config: &OperatorConfig, settled: &mut Settled) -> anyhow::Result<()> {
+        let links = self.links.observe().await?;
+        let seen = self.host.observe().await?;
+        // The links are there: nothing is planned for them any more.
+        let RouterPlan { ops, problems } =
+            plan(&DesiredRouter::new(config, &links), &links, &LinkPlan::default(), &seen);
+        settled.problems = problems;
+        self.host.apply(&ops).await?;
+        settled.done = ops.iter().map(RouterOp::to_string).collect();
+        Ok(())
+    }
+
+    fn tell(&mut self, problems: &[RouterProblem]) {
+        let mut now = BTreeSet::new();
+        for RouterProblem { message, cure } in problems {
+            if !self.told.contains(message) {
+                tracing::error!(%message, %cure, "the eBPF router is not all there");
+            }
+            now.insert(message.clone());
+        }
+        self.told = now;
+    }
+}

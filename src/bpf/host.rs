@@ -1,0 +1,124 @@
+//! The router on this node: program, filters and nftables table behind the plan.
+
+use rtnetlink::Handle;
+
+use super::filters::{self, FilterError, Place};
+use super::program::{Pins, ProgramError, Router};
+use super::{ObservedRouter, Port, RouterOp};
+use crate::link::netlink::Netlink;
+use crate::model::IfName;
+use crate::notrack::NotrackError;
+use crate::notrack::netfilter::Netfilter;
+
+/// Why the router is not as it should be.
+#[derive(Debug, thiserror::Error)]
+pub enum RouterError {
+    /// Its program.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+    /// Its filters.
+    #[error(transparent)]
+    Filter(#[from] FilterError),
+    /// The nftables table.
+    #[error(transparent)]
+    Notrack(#[from] NotrackError),
+    /// The program is gone since the plan was made.
+    #[error("{op}: the eBPF router is not pinned any more; the next run plans anew")]
+    NotLoaded {
+        /// The operation.
+        op: Box<RouterOp>,
+    },
+}
+
+/// The adapter.
+#[derive(Debug)]
+pub struct HostRouter {
+    handle: Handle,
+    pins: Pins,
+    netfilter: Netfilter,
+}
+
+impl HostRouter {
+    /// An adapter with these pins.
+    ///
+    /// # Errors
+    /// No socket for nftables.
+    pub fn new(netlink: &Netlink, pins: Pins) -> Result<Self, RouterError> {
+        Ok(Self { handle: netlink.handle().clone(), pins, netfilter: Netfilter::connect()? })
+    }
+
+    /// Looks. Changes nothing.
+    ///
+    /// # Errors
+    /// Pins, filters or the table cannot be read.
+    pub async fn observe(&self) -> Result<ObservedRouter, RouterError> {
+        let router = Router::find(&self.pins)?;
+        Ok(ObservedRouter {
+            program: router.as_ref().map(|router| router.info().id()),
+            pinned: self.pins.any()?,
+            older: self.pins.has_older()?,
+            links: filters::observe(&self.handle).await?,
+            ports: router.map(|router| router.ports()).transpose()?.unwrap_or_default(),
+            notrack: self.netfilter.observe().await?,
+        })
+    }
+
+    /// Carries out operations in order.
+    ///
+    /// # Errors
+    /// The first one that fails; those behind it are not tried.
+    pub async fn apply(&self, ops: &[RouterOp]) -> Result<(), RouterError> {
+        let mut router = if ops.is_empty() { None } else { Router::find(&self.pins)? };
+        for op in ops {
+            self.carry_out(op, &mut router).await?;
+        }
+        Ok(())
+    }
+
+    async fn carry_out(&self, op: &RouterOp, router: &mut Option<Router>) -> Result<(), RouterError> {
+        let handle = &self.handle;
+        let not_loaded = || RouterError::NotLoaded { op: Box::new(op.clone()) };
+        match op {
+            RouterOp::Load => *router = Some(Router::load(&self.pins)?),
+            RouterOp::AddQdisc { link } => filters::add_qdisc(handle, link).await?,
+            RouterOp::SetPort { link, looks_from, in_vrf, own_qdisc } => {
+                let (index, looks_from) = (index(op, link)?, index(op, looks_from)?);
+                let port = Port { looks_from, in_vrf: *in_vrf, own_qdisc: *own_qdisc };
+                router.as_mut().ok_or_else(not_loaded)?.set_port(index, port)?;
+            }
+            RouterOp::Attach { link } => {
+                let program = router.as_ref().ok_or_else(not_loaded)?.info();
+                filters::attach(handle, link, Place::New, program).await?;
+            }
+            RouterOp::Replace { link, priority, handle: number } => {
+                let program = router.as_ref().ok_or_else(not_loaded)?.info();
+                let place = Place::Instead { priority: *priority, handle: *number };
+                filters::attach(handle, link, place, program).await?;
+            }
+            RouterOp::Detach { link, priority, handle: number } => {
+                filters::detach(handle, link, *priority, *number).await?;
+            }
+            RouterOp::RemoveQdisc { link } => filters::remove_qdisc(handle, link).await?,
+            RouterOp::ForgetPort { index } => {
+                router.as_mut().ok_or_else(not_loaded)?.forget_port(*index)?;
+            }
+            RouterOp::WriteNotrack { notrack } => self.netfilter.write(notrack).await?,
+            RouterOp::RemoveNotrack => self.netfilter.remove().await?,
+            RouterOp::UnpinOlder => self.pins.remove_older()?,
+            RouterOp::Unpin => self.pins.remove()?,
+        }
+        Ok(())
+    }
+}
+
+fn index(op: &RouterOp, link: &IfName) -> Result<u32, FilterError> {
+    let gone = |_| FilterError::Gone { step: step(op), link: link.clone() };
+    nix::net::if_::if_nametoindex(link.as_str()).map_err(gone)
+}
+
+fn step(op: &RouterOp) -> &'static str {
+    match op {
+        RouterOp::SetPort { .. } => "route from",
+        _ => "find",
+    }
+}
