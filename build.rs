@@ -26,9 +26,10 @@ fn compile() -> Result<(), String> {
     let object = PathBuf::from(variable("OUT_DIR")?).join("router.bpf.o");
     // `linux/types.h` includes `asm/types.h`, which Debian keeps by machine.
     let (arch, root) = (variable("CARGO_CFG_TARGET_ARCH")?, variable("CARGO_MANIFEST_DIR")?);
+    let target = if variable("CARGO_CFG_TARGET_ENDIAN")? == "big" { "bpfeb" } else { "bpfel" };
     let multiarch = format!("/usr/include/{arch}-linux-gnu");
     let output = Command::new(&clang)
-        .args(["-target", "bpf", "-mcpu=v3", "-O2", "-g", "-Wall", "-Wextra", "-Werror"])
+        .args(["-target", target, "-mcpu=v3", "-O2", "-g", "-Wall", "-Wextra", "-Werror"])
         .arg(format!("-ffile-prefix-map={root}=."))
         .args(Path::new(&multiarch).exists().then(|| format!("-I{multiarch}")))
         .args(["-c", SOURCE, "-o"])

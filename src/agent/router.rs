@@ -18,6 +18,10 @@ pub(super) struct RouterStage {
     told: BTreeSet<String>,
 }
 
+fn problem(error: &dyn std::error::Error) -> RouterProblem {
+    RouterProblem { message: format!("the eBPF router: {}", with_causes(error)), cure: "it is tried again".to_owned() }
+}
+
 /// What became of it in a run.
 #[derive(Debug, Default)]
 pub(super) struct Settled {
@@ -40,8 +44,7 @@ impl RouterStage {
     pub(super) async fn settle(&mut self, config: &OperatorConfig) -> Settled {
         let mut settled = Settled::default();
         if let Err(error) = self.put_right(config, &mut settled).await {
-            let message = format!("the eBPF router: {}", with_causes(error.as_ref()));
-            settled.problems.push(RouterProblem { message, cure: "it is tried again".to_owned() });
+            settled.problems.push(problem(error.as_ref()));
         }
         self.tell(&settled.problems);
         settled
@@ -54,8 +57,9 @@ impl RouterStage {
         let RouterPlan { ops, problems } =
             plan(&DesiredRouter::new(config, &links), &links, &LinkPlan::default(), &seen);
         settled.problems = problems;
-        self.host.apply(&ops).await?;
-        settled.done = ops.iter().map(RouterOp::to_string).collect();
+        let (done, errors) = self.host.apply(&ops).await;
+        settled.done = done.into_iter().map(RouterOp::to_string).collect();
+        settled.problems.extend(errors.iter().map(|error| problem(error)));
         Ok(())
     }
 

@@ -2,10 +2,10 @@
 //!
 //! tcx (Linux 6.6) is not used: nobody is told when a program leaves it, so that a repair would need polling.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, AsRawFd};
 
-use aya::programs::ProgramInfo;
+use aya::programs::ProgramFd;
 use futures::StreamExt;
 use nix::errno::Errno;
 use rtnetlink::Handle;
@@ -67,7 +67,8 @@ pub enum FilterError {
 fn hint(errno: Errno) -> &'static str {
     match errno {
         Errno::EPERM => ": CAP_NET_ADMIN is needed in the network namespace of the node",
-        Errno::ENOENT | Errno::EOPNOTSUPP => " (are the kernel modules sch_ingress and cls_bpf there?)",
+        Errno::ENOENT => " (are the kernel modules sch_ingress and cls_bpf there?)",
+        Errno::EOPNOTSUPP => " (has its qdisc a block that several links share?)",
         Errno::EEXIST | Errno::EINVAL => " (is a filter of another kind at pref 20000?)",
         _ => "",
     }
@@ -98,13 +99,17 @@ async fn at(handle: &Handle, index: u32) -> Result<SeenLink, FilterError> {
         let mut ask = TcMessage::default();
         ask.header.index = index.cast_signed();
         ask.header.parent = parent;
+        // A filter of a kind that cannot be read is not listed, but the head of its priority is (`tcf_chain_dump`).
+        let mut heads = BTreeSet::new();
         for filter in list(handle, RouteNetlinkMessage::GetTrafficFilter(ask)).await? {
             match ours(&filter).filter(|_| parent == INGRESS) {
                 Some(filter) => link.ours.push(filter),
-                // What has no handle stands for all filters of a priority.
-                None => link.others |= filter.header.handle != TcHandle::UNSPEC,
+                None if filter.header.handle == TcHandle::UNSPEC => drop(heads.insert(filter.header.info >> 16)),
+                None => link.others = true,
             }
         }
+        heads.retain(|head| parent == EGRESS || link.ours.iter().all(|ours| u32::from(ours.priority) != *head));
+        link.others |= !heads.is_empty();
     }
     Ok(link)
 }
@@ -198,15 +203,9 @@ pub(super) async fn attach(
     handle: &Handle,
     link: &IfName,
     place: Place,
-    program: &ProgramInfo,
+    program: &ProgramFd,
 ) -> Result<(), FilterError> {
     let step = "attach the eBPF router to";
-    let cannot = |error: aya::programs::ProgramError| FilterError::Netlink {
-        step,
-        link: link.clone(),
-        message: error.to_string(),
-    };
-    let program = program.fd().map_err(cannot)?;
     let (priority, number, flags) = match place {
         Place::New => (PRIORITY, 1, NLM_F_CREATE | NLM_F_EXCL),
         Place::Instead { priority, handle } => (priority, handle, 0),

@@ -1,5 +1,7 @@
 //! The router on this node: program, filters and nftables table behind the plan.
 
+use std::collections::BTreeSet;
+
 use rtnetlink::Handle;
 
 use super::filters::{self, FilterError, Place};
@@ -54,25 +56,42 @@ impl HostRouter {
     pub async fn observe(&self) -> Result<ObservedRouter, RouterError> {
         let router = Router::find(&self.pins)?;
         Ok(ObservedRouter {
-            program: router.as_ref().map(|router| router.info().id()),
+            program: router.map(|router| router.id()).transpose()?,
             pinned: self.pins.any()?,
             older: self.pins.has_older()?,
             links: filters::observe(&self.handle).await?,
-            ports: router.map(|router| router.ports()).transpose()?.unwrap_or_default(),
+            ports: self.pins.ports()?,
             notrack: self.netfilter.observe().await?,
         })
     }
 
-    /// Carries out operations in order.
-    ///
-    /// # Errors
-    /// The first one that fails; those behind it are not tried.
-    pub async fn apply(&self, ops: &[RouterOp]) -> Result<(), RouterError> {
-        let mut router = if ops.is_empty() { None } else { Router::find(&self.pins)? };
-        for op in ops {
-            self.carry_out(op, &mut router).await?;
+    /// Carries out operations in order. Where one fails, the others of its link are left out, and all that need the program
+    /// where that cannot be loaded: one link's trouble is not another's. Gives what was done, and what failed.
+    pub async fn apply<'a>(&self, ops: &'a [RouterOp]) -> (Vec<&'a RouterOp>, Vec<RouterError>) {
+        let (mut failed, mut done, mut errors) = (BTreeSet::new(), Vec::new(), Vec::new());
+        let mut router = None;
+        let mut loaded = true;
+        if !ops.is_empty() {
+            match Router::find(&self.pins) {
+                Ok(found) => router = found,
+                Err(error) => errors.push(error.into()),
+            }
         }
-        Ok(())
+        for op in ops {
+            let needs_it = matches!(op, RouterOp::SetPort { .. } | RouterOp::Attach { .. } | RouterOp::Replace { .. });
+            if op.link().is_some_and(|link| failed.contains(link)) || (needs_it && !loaded) {
+                continue;
+            }
+            match self.carry_out(op, &mut router).await {
+                Ok(()) => done.push(op),
+                Err(error) => {
+                    loaded &= *op != RouterOp::Load;
+                    failed.extend(op.link());
+                    errors.push(error);
+                }
+            }
+        }
+        (done, errors)
     }
 
     async fn carry_out(&self, op: &RouterOp, router: &mut Option<Router>) -> Result<(), RouterError> {
@@ -87,11 +106,11 @@ impl HostRouter {
                 router.as_mut().ok_or_else(not_loaded)?.set_port(index, port)?;
             }
             RouterOp::Attach { link } => {
-                let program = router.as_ref().ok_or_else(not_loaded)?.info();
+                let program = router.as_ref().ok_or_else(not_loaded)?.fd()?;
                 filters::attach(handle, link, Place::New, program).await?;
             }
             RouterOp::Replace { link, priority, handle: number } => {
-                let program = router.as_ref().ok_or_else(not_loaded)?.info();
+                let program = router.as_ref().ok_or_else(not_loaded)?.fd()?;
                 let place = Place::Instead { priority: *priority, handle: *number };
                 filters::attach(handle, link, place, program).await?;
             }

@@ -94,6 +94,26 @@ pub struct RouterPlan {
     pub problems: Vec<RouterProblem>,
 }
 
+impl RouterOp {
+    /// The link that it is about.
+    pub fn link(&self) -> Option<&IfName> {
+        match self {
+            Self::AddQdisc { link }
+            | Self::SetPort { link, .. }
+            | Self::Attach { link }
+            | Self::Replace { link, .. }
+            | Self::Detach { link, .. }
+            | Self::RemoveQdisc { link } => Some(link),
+            Self::Load
+            | Self::ForgetPort { .. }
+            | Self::WriteNotrack { .. }
+            | Self::RemoveNotrack
+            | Self::UnpinOlder
+            | Self::Unpin => None,
+        }
+    }
+}
+
 impl fmt::Display for RouterOp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -84,7 +84,10 @@ impl Outlook {
             link.master = None;
         }
         if let Some(index) = gone.and_then(|link| link.index) {
-            let peer = seen.iter().find(|link| link.kind == Kind::Veth { peer: Some(index) });
+            // Each names the other: the index of a peer in another network namespace may be that of any link here.
+            let end = seen.iter().find(|link| link.index == index).map(|link| &link.kind);
+            let back = |other: u32| end == Some(&Kind::Veth { peer: Some(other) });
+            let peer = seen.iter().find(|link| link.kind == Kind::Veth { peer: Some(index) } && back(link.index));
             if let Some(peer) =
                 peer.filter(|peer| self.get(&peer.name).is_some_and(|link| link.index == Some(peer.index)))
             {

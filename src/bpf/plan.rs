@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
-use super::outlook::{Outlook, Shape};
+use super::outlook::{Expected, Outlook, Shape};
 use super::{ObservedRouter, Port, RouterOp, RouterPlan, RouterProblem, SeenFilter, SeenLink};
 use crate::config::OperatorConfig;
 use crate::link::{LinkPlan, LinkRole, ObservedLinks, OwnedName, owned};
@@ -59,7 +59,9 @@ pub fn plan(want: &DesiredRouter, links: &ObservedLinks, link_plan: &LinkPlan, s
     for link in &attached {
         attach(link, &outlook, seen, &mut plan.ops);
     }
-    let names: BTreeMap<u32, IfName> = indexes(links);
+    // Of a link that goes, qdisc and filters go with it.
+    let names: BTreeMap<u32, IfName> =
+        outlook.iter().filter_map(|(name, link)| Some((link.index?, name.parse().ok()?))).collect();
     let stay: BTreeSet<u32> = attached.iter().filter_map(|link| outlook.get(link.as_str())?.index).collect();
     for (index, link) in seen.links.iter().filter(|(index, _)| !stay.contains(index)) {
         if let Some(name) = names.get(index) {
@@ -75,10 +77,6 @@ pub fn plan(want: &DesiredRouter, links: &ObservedLinks, link_plan: &LinkPlan, s
         plan.ops.extend(seen.older.then_some(RouterOp::UnpinOlder));
     }
     plan
-}
-
-fn indexes(links: &ObservedLinks) -> BTreeMap<u32, IfName> {
-    links.iter().filter_map(|link| Some((link.index, link.name.parse().ok()?))).collect()
 }
 
 /// Whether a link of that name is ours, or will be made by us.
@@ -103,13 +101,17 @@ fn wanted(
         .filter_map(|name| name.parse().ok())
         .collect();
     for name in &want.interfaces {
-        let cure = match outlook.get(name.as_str()).map(|link| link.shape) {
-            Some(Shape::Bridge | Shape::Ethernet) => {
+        let above =
+            |link: &Expected| link.master.as_deref().and_then(|master| outlook.get(master)).map(|link| link.shape);
+        let cure = match outlook.get(name.as_str()).map(|link| (link.shape, above(link))) {
+            Some((Shape::Bridge | Shape::Ethernet, None | Some(Shape::Vrf | Shape::Bridge))) => {
                 wanted.insert(name.clone());
                 continue;
             }
-            Some(Shape::Vrf) => "name the interfaces that are in the VRF",
-            Some(Shape::Bare) => "name one whose frames have an Ethernet header",
+            // The filter would run before the packet is that of the bond or team.
+            Some((Shape::Bridge | Shape::Ethernet, Some(_))) => "name the link that it is a part of",
+            Some((Shape::Vrf, _)) => "name the interfaces that are in the VRF",
+            Some((Shape::Bare, _)) => "name one whose frames have an Ethernet header",
             None => {
                 "create it, or take it out of bpfInterfaces in the operator file: the router is attached when it appears"
             }
@@ -135,15 +137,16 @@ fn attach(link: &IfName, outlook: &Outlook, seen: &ObservedRouter, ops: &mut Vec
     let index = |name: &str| outlook.get(name).and_then(|link| link.index);
     let there = index(link.as_str()).and_then(|index| seen.links.get(&index));
     let known = index(link.as_str()).and_then(|index| seen.ports.get(&index));
-    if there.is_none() {
-        ops.push(RouterOp::AddQdisc { link: link.clone() });
-    }
     let own_qdisc = there.is_none() || known.is_some_and(|port| port.own_qdisc);
     let wanted = index(looks_from).map(|looks_from| Port { looks_from, in_vrf, own_qdisc });
-    if (known.is_none() || known != wanted.as_ref() || seen.program.is_none())
+    if (known.is_none() || known != wanted.as_ref())
         && let Ok(looks_from) = looks_from.parse()
     {
         ops.push(RouterOp::SetPort { link: link.clone(), looks_from, in_vrf, own_qdisc });
+    }
+    // After the port: one whose qdisc nobody knows to be ours would keep it for ever.
+    if there.is_none() {
+        ops.push(RouterOp::AddQdisc { link: link.clone() });
     }
     let ours = there.map(|there| there.ours.as_slice()).unwrap_or_default();
     let Some((first, more)) = ours.split_first() else {

@@ -5,8 +5,8 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use aya::maps::{HashMap, Map, MapData, MapInfo, PerCpuArray};
-use aya::programs::{ProgramInfo, SchedClassifier};
+use aya::maps::{HashMap, Map, MapData, PerCpuArray};
+use aya::programs::{ProgramFd, SchedClassifier, SkLookup};
 use aya::{Ebpf, EbpfLoader};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use sha2::{Digest, Sha256};
@@ -23,11 +23,11 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ro
 const PROGRAM: &str = "router";
 const PORTS: &str = "ports";
 const COUNTERS: &str = "counters";
-/// A pin on its way; the kernel refuses names with a dot (`bpf_lookup`).
-const NEW: &str = "new";
 /// `PORT_IN_VRF` of router.bpf.c; what stands beside it is ours alone.
 const IN_VRF: u32 = 1;
 const OWN_QDISC: u32 = 2;
+
+const OPEN_MAP: &str = "open a pinned map; one of another kind goes with its pin";
 
 /// Why the program cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -69,8 +69,21 @@ fn refused<E: std::error::Error + 'static>(step: &'static str) -> impl FnOnce(E)
                 cause.push(word);
             }
         }
-        ProgramError::Refused { step, cause: cause.join(": ") }
+        ProgramError::Refused { step, cause: shortened(&cause.join(": ")) }
     }
+}
+
+/// The verifier tells of each instruction; what it does not like stands at the end.
+fn shortened(words: &str) -> String {
+    const HEAD: usize = 200;
+    const TAIL: usize = 400;
+    let count = words.chars().count();
+    if count <= HEAD + TAIL {
+        return words.to_owned();
+    }
+    let head: String = words.chars().take(HEAD).collect();
+    let tail: String = words.chars().skip(count - TAIL).collect();
+    format!("{head} … {tail}")
 }
 
 /// The pins of the router.
@@ -155,35 +168,57 @@ fn remove(path: &Path) -> Result<()> {
     fs::remove_file(path).map_err(|source| ProgramError::Pin { step: "remove", path: path.to_owned(), source })
 }
 
+type Ports = HashMap<MapData, u32, [u32; 2]>;
+
 /// The program of this build, loaded, with its maps.
 pub struct Router {
-    info: ProgramInfo,
-    ports: HashMap<MapData, u32, [u32; 2]>,
+    /// A program's kind is not asked for when its pin is opened, and aya opens pins of some kinds only.
+    program: SkLookup,
+    ports: Ports,
     counters: PerCpuArray<MapData, [u64; 2]>,
 }
 
+impl Pins {
+    /// What programs know of interfaces, by index, of whatever build they are; nothing where nothing is pinned.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn ports(&self) -> Result<BTreeMap<u32, Port>> {
+        let pin = self.folder.join(PORTS);
+        if !pin.exists() {
+            return Ok(BTreeMap::new());
+        }
+        let map = Map::HashMap(MapData::from_pin(pin).map_err(refused(OPEN_MAP))?);
+        read_ports(&HashMap::try_from(map).map_err(refused(OPEN_MAP))?)
+    }
+}
+
+fn read_ports(ports: &Ports) -> Result<BTreeMap<u32, Port>> {
+    let entries = ports.iter().map(|entry| {
+        let (index, [looks_from, flags]) = entry?;
+        Ok((index, Port { looks_from, in_vrf: flags & IN_VRF != 0, own_qdisc: flags & OWN_QDISC != 0 }))
+    });
+    let entries: std::result::Result<_, aya::maps::MapError> = entries.collect();
+    entries.map_err(refused("read the eBPF router's ports"))
+}
+
 impl Router {
-    /// Finds what is pinned; `None` where this build's program is not, or is not one with the maps that are.
+    /// Finds what is pinned; `None` where this build's program is not, or its maps are not.
     ///
     /// # Errors
     /// The kernel refuses a pin that is there.
     pub fn find(pins: &Pins) -> Result<Option<Self>> {
-        let there = |name: &Path| name.exists();
         let maps = [PORTS, COUNTERS].map(|name| pins.folder.join(name));
-        if !there(&pins.program()) || !maps.iter().all(|map| there(map)) {
+        if !pins.program().exists() || !maps.iter().all(|map| map.exists()) {
             return Ok(None);
         }
-        let info = ProgramInfo::from_pin(pins.program()).map_err(refused("open the pinned eBPF router"))?;
-        let known = info.map_ids().map_err(refused("ask for the eBPF router's maps"))?.unwrap_or_default();
-        let [ports, counters] = maps;
-        for map in [&ports, &counters] {
-            let map = MapInfo::from_pin(map).map_err(refused("open a pinned map"))?;
-            if !known.contains(&map.id()) {
-                return Ok(None);
-            }
-        }
-        let open = |path: &Path| MapData::from_pin(path).map_err(refused("open a pinned map"));
-        Self::new(info, Map::HashMap(open(&ports)?), Map::PerCpuArray(open(&counters)?)).map(Some)
+        // By their pins: to ask for them by number takes CAP_SYS_ADMIN.
+        let [ports, counters] = maps.map(|map| MapData::from_pin(map).map_err(refused(OPEN_MAP)));
+        Ok(Some(Self {
+            program: SkLookup::from_pin(pins.program()).map_err(refused("open the pinned eBPF router"))?,
+            ports: HashMap::try_from(Map::HashMap(ports?)).map_err(refused(OPEN_MAP))?,
+            counters: PerCpuArray::try_from(Map::PerCpuArray(counters?)).map_err(refused(OPEN_MAP))?,
+        }))
     }
 
     /// Loads the program and pins it. Maps that are pinned already are gone on with, so that counters and ports stay.
@@ -203,49 +238,36 @@ impl Router {
             move |source| ProgramError::Pin { step, path, source }
         };
         fs::create_dir_all(&pins.folder).map_err(pin("make", &pins.folder))?;
+        // The program is pinned last and unpinned first, so that one that is there goes with the maps that are.
+        let place = pins.program();
+        if place.exists() {
+            remove(&place)?;
+        }
         let mut object = EbpfLoader::new()
             .default_map_pin_directory(&pins.folder)
             .load(OBJECT)
             .map_err(refused("make the eBPF router's maps"))?;
         let program = program(&mut object)?;
         program.load().map_err(refused("load the eBPF router (Linux 5.15 or later, CAP_BPF and CAP_NET_ADMIN)"))?;
-        // One that stands here has other maps than those that are pinned: it is overtaken in one step.
-        let (new, place) = (pins.folder.join(NEW), pins.program());
-        let _ = fs::remove_file(&new);
-        program.pin(&new).map_err(refused("pin the eBPF router"))?;
-        fs::rename(&new, &place).map_err(pin("move", &new))?;
-        let info = program.info().map_err(refused("ask for the eBPF router"))?;
-        let missing = || ProgramError::Refused { step: "read the eBPF object", cause: "a map is not there".to_owned() };
-        let (ports, counters) =
-            (object.take_map(PORTS).ok_or_else(missing)?, object.take_map(COUNTERS).ok_or_else(missing)?);
-        Self::new(info, ports, counters)
+        program.pin(&place).map_err(refused("pin the eBPF router"))?;
+        let missing = || ProgramError::Refused { step: "pin the eBPF router", cause: "a pin is not there".to_owned() };
+        Self::find(pins)?.ok_or_else(missing)
     }
 
-    fn new(info: ProgramInfo, ports: Map, counters: Map) -> Result<Self> {
-        let step = "use a pinned map; one of another kind goes with its pin";
-        let ports = HashMap::try_from(ports).map_err(refused(step))?;
-        let counters = PerCpuArray::try_from(counters).map_err(refused(step))?;
-        Ok(Self { info, ports, counters })
-    }
-
-    /// What the kernel tells of the program.
-    pub fn info(&self) -> &ProgramInfo {
-        &self.info
-    }
-
-    /// What the program knows of interfaces, by index.
+    /// The number that the kernel has given the program.
     ///
     /// # Errors
-    /// The map cannot be read.
-    pub fn ports(&self) -> Result<BTreeMap<u32, Port>> {
-        let entries = self.ports.iter().map(|entry| {
-            let (index, [looks_from, flags]) = entry?;
-            let port = Port { looks_from, in_vrf: flags & IN_VRF != 0, own_qdisc: flags & OWN_QDISC != 0 };
-            Ok((index, port))
-        });
-        entries
-            .collect::<std::result::Result<_, aya::maps::MapError>>()
-            .map_err(refused("read the eBPF router's ports"))
+    /// The kernel does not tell.
+    pub fn id(&self) -> Result<u32> {
+        Ok(self.program.info().map_err(refused("ask for the eBPF router"))?.id())
+    }
+
+    /// The program, to be attached.
+    ///
+    /// # Errors
+    /// It is not loaded.
+    pub fn fd(&self) -> Result<&ProgramFd> {
+        self.program.fd().map_err(refused("attach the eBPF router"))
     }
 
     /// Tells the program of an interface.

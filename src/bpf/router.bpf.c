@@ -27,9 +27,10 @@
 // What is looked at: Ethernet, the longer of the two fixed IP headers, a TCP header without options.
 #define HEADERS (sizeof(struct ethhdr) + sizeof(struct ipv6hdr) + sizeof(struct tcphdr))
 
-// One of so many routed packets goes through the neighbour table though its answer is known: only that makes the kernel
-// probe an entry that has grown stale (neigh_event_send).
-#define REFRESH 64
+// Once in so many ns, on each CPU, a packet to a neighbour goes through the neighbour table though the answer is known: only that
+// makes the kernel probe an entry that has grown stale (neigh_event_send).
+#define REFRESH 1000000000ULL
+#define NEIGHBOURS 256
 
 #define IP_MORE_FRAGMENTS_OR_OFFSET 0x3fff
 #define NEXTHDR_HOP 0
@@ -87,6 +88,14 @@ struct {
 	__type(value, struct counter);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } counters SEC(".maps");
+
+// When a neighbour was looked after last, by a hash of it: two that share a slot share the packets that look after them.
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, NEIGHBOURS);
+	__type(key, __u32);
+	__type(value, __u64);
+} refreshed SEC(".maps");
 
 // What is known of a packet that may be routed.
 struct packet {
@@ -270,6 +279,23 @@ static __always_inline int parse(struct __sk_buff *skb, struct packet *packet)
 	return why ? why : parse_l4(skb, packet);
 }
 
+static __always_inline int needs_refresh(const struct packet *packet)
+{
+	const __u32 *next = packet->fib.ipv6_dst;
+	__u32 slot = next[0] ^ packet->fib.ifindex * 31;
+	__u64 now = bpf_ktime_get_coarse_ns(), *last;
+
+	if (packet->fib.family == AF_INET6)
+		slot ^= next[1] ^ next[2] ^ next[3];
+	slot ^= slot >> 16;
+	slot = (slot ^ slot >> 8) % NEIGHBOURS;
+	last = bpf_map_lookup_elem(&refreshed, &slot);
+	if (!last || now - *last < REFRESH)
+		return 0;
+	*last = now;
+	return 1;
+}
+
 // Sends a packet off whose route is known; gives what became of it.
 static __always_inline __u32 forward(struct __sk_buff *skb, struct packet *packet, long answer, int *verdict)
 {
@@ -290,7 +316,7 @@ static __always_inline __u32 forward(struct __sk_buff *skb, struct packet *packe
 		*verdict = to_neighbour(packet);
 		return RESOLVED;
 	}
-	if (!has_mac(packet) || bpf_get_prandom_u32() % REFRESH == 0) {
+	if (!has_mac(packet) || needs_refresh(packet)) {
 		*verdict = to_neighbour(packet);
 		return REFRESHED;
 	}

@@ -117,14 +117,15 @@ impl Listener {
         loop {
             datagram.clear();
             tokio::select! {
+                biased;
+                Ok(()) = site.changed() => match indexes() {
+                    Ok(links) => self.interest = Interest::new(site.borrow_and_update().clone(), &links),
+                    Err(error) => return error,
+                },
                 result = self.socket.recv(&mut datagram) => match result {
                     Ok(()) => for trigger in self.interest.concerned_by(&datagram) {
                         let _ = triggers.send(trigger);
                     },
-                    Err(error) => return error,
-                },
-                Ok(()) = site.changed() => match indexes() {
-                    Ok(links) => self.interest = Interest::new(site.borrow_and_update().clone(), &links),
                     Err(error) => return error,
                 },
             }
@@ -197,9 +198,10 @@ impl Interest {
 
     fn event(&mut self, event: Event<'_>) -> bool {
         match event {
-            Event::Link { index, name } => {
+            Event::Link { index, name, above } => {
                 let before = self.forget(index);
-                self.named(index, name) || before
+                // A routed link may be a port of this bridge, and look up its routes where that does.
+                self.named(index, name) || before || (above && !self.site.routed.is_empty())
             }
             // The VNI may be free now that was in our way.
             Event::Gone { index, name, vxlan } => {
@@ -215,10 +217,23 @@ impl Interest {
 /// As much of a message as we look at.
 #[derive(Debug, PartialEq)]
 enum Event<'a> {
-    Link { index: u32, name: &'a str },
-    Gone { index: u32, name: &'a str, vxlan: bool },
-    Address { index: u32 },
-    Filter { index: u32 },
+    /// `above`: it is a bridge or VRF.
+    Link {
+        index: u32,
+        name: &'a str,
+        above: bool,
+    },
+    Gone {
+        index: u32,
+        name: &'a str,
+        vxlan: bool,
+    },
+    Address {
+        index: u32,
+    },
+    Filter {
+        index: u32,
+    },
 }
 
 impl<'a> Event<'a> {
@@ -232,11 +247,12 @@ impl<'a> Event<'a> {
             RTM_NEWLINK | RTM_DELLINK => {
                 let attributes = payload.get(LINK_HEADER..)?;
                 let name = text(attribute(attributes, IFLA_IFNAME)?)?;
-                if message_type == RTM_NEWLINK || of_a_bridge {
-                    return Some(Self::Link { index, name });
-                }
                 let kind = attribute(attributes, IFLA_LINKINFO).and_then(|info| attribute(info, IFLA_INFO_KIND));
-                Some(Self::Gone { index, name, vxlan: kind.and_then(text) == Some("vxlan") })
+                let kind = kind.and_then(text);
+                if message_type == RTM_NEWLINK || of_a_bridge {
+                    return Some(Self::Link { index, name, above: matches!(kind, Some("bridge" | "vrf")) });
+                }
+                Some(Self::Gone { index, name, vxlan: kind == Some("vxlan") })
             }
             _ => None,
         }
@@ -267,7 +283,7 @@ mod tests {
     #[test]
     fn links_of_ours_the_underlay_and_vxlans_that_go_concern_us_and_others_do_not() {
         let mut interest = interest();
-        let link = |index, name| Event::Link { index, name };
+        let link = |index, name| Event::Link { index, name, above: false };
         assert!(interest.event(link(3, "vr.a")) && interest.event(link(2, "dum.underlay")));
         assert!(!interest.event(link(4, "cali1234")) && !interest.event(link(5, "vr-mine")));
         assert!(interest.event(Event::Address { index: 2 }) && !interest.event(Event::Address { index: 3 }));
@@ -283,20 +299,29 @@ mod tests {
         let concerned = |interest: &mut Interest, index| interest.event(Event::Filter { index });
         assert!(concerned(&mut interest, 3) && concerned(&mut interest, 10));
         assert!(!concerned(&mut interest, 2) && !concerned(&mut interest, 4));
-        assert!(interest.event(Event::Link { index: 10, name: "mgmt_def" }), "another master, another VRF");
-        assert!(interest.event(Event::Link { index: 11, name: "later" }), "it appears");
+        assert!(
+            interest.event(Event::Link { index: 10, name: "mgmt_def", above: false }),
+            "another master, another VRF"
+        );
+        assert!(interest.event(Event::Link { index: 11, name: "later", above: false }), "it appears");
         assert!(concerned(&mut interest, 11));
+        assert!(interest.event(Event::Link { index: 20, name: "docker0", above: true }), "it may be above one");
+        interest.site.routed.clear();
+        assert!(!interest.event(Event::Link { index: 20, name: "docker0", above: true }));
     }
 
     #[test]
     fn a_link_that_is_renamed_away_concerns_us_once_more() {
         let mut interest = interest();
         for (index, name) in [(3, "vr.a"), (2, "dum.underlay")] {
-            assert!(interest.event(Event::Link { index, name: "other" }), "{name}");
-            assert!(!interest.event(Event::Link { index, name: "other" }), "{name}");
+            assert!(interest.event(Event::Link { index, name: "other", above: false }), "{name}");
+            assert!(!interest.event(Event::Link { index, name: "other", above: false }), "{name}");
         }
         assert!(!interest.event(Event::Address { index: 2 }));
-        assert!(interest.event(Event::Link { index: 7, name: "dum.underlay" }), "another one takes its place");
+        assert!(
+            interest.event(Event::Link { index: 7, name: "dum.underlay", above: false }),
+            "another one takes its place"
+        );
         assert!(interest.event(Event::Address { index: 7 }));
     }
 

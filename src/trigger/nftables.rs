@@ -14,6 +14,8 @@ use crate::notrack::tells_of_our_table;
 const LONGEST: usize = 64 * 1024;
 /// A storm of events is over before it is listened to again.
 const PAUSE: Duration = Duration::from_millis(200);
+/// Room for what is told while nobody reads, in bytes; the kernel gives at most net.core.rmem_max.
+const RECEIVE_BUFFER: i32 = 4 << 20;
 /// `NFNLGRP_NFTABLES` (linux/netfilter/nfnetlink.h).
 const GROUP: u32 = 7;
 
@@ -57,6 +59,8 @@ pub async fn watch(triggers: mpsc::UnboundedSender<Trigger>, cancel: Cancellatio
 
 fn open() -> io::Result<TokioSocket> {
     let mut socket = TokioSocket::new(NETLINK_NETFILTER)?;
+    // kube-proxy commits thousands of rules at once.
+    socket.socket_mut().set_rx_buf_sz(RECEIVE_BUFFER)?;
     socket.socket_mut().bind(&SocketAddr::new(0, 1 << (GROUP - 1)))?;
     Ok(socket)
 }

@@ -45,7 +45,7 @@ impl Node {
             if events.is_empty() { Ok(()) } else { Err(events) }
         });
         let before = state();
-        self.ok("setsid ip monitor link address >/tmp/monitor 2>&1 & echo $! >/tmp/monitor.pid");
+        self.ok("rm -f /tmp/monitor; setsid ip monitor link address >>/tmp/monitor 2>&1 & echo $! >/tmp/monitor.pid; setsid tc monitor >>/tmp/monitor 2>&1 & echo $! >>/tmp/monitor.pid");
         meanwhile(self);
         self.ok("kill $(cat /tmp/monitor.pid)");
         assert_eq!(self.read("/tmp/monitor"), "", "netlink writes");

@@ -53,7 +53,7 @@ packages() {
   say "packages: ready"
 }
 
-image_packages=(systemd systemd-sysv dbus udev iproute2 frr frr-pythontools kmod procps jq iputils-ping nftables python3-minimal)
+image_packages=(systemd systemd-sysv dbus udev iproute2 frr frr-pythontools kmod procps jq iptables iputils-ping nftables python3-minimal traceroute)
 masked=(systemd-timesyncd.service systemd-networkd.service systemd-resolved.service apt-daily.timer apt-daily-upgrade.timer
   dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service fstrim.timer systemd-update-utmp.service
   systemd-journal-flush.service console-getty.service getty@tty1.service serial-getty@.service systemd-firstboot.service

@@ -15,7 +15,7 @@ struct Drift {
     undone: &'static str,
 }
 
-const LINKS: [Drift; 6] = [
+const LINKS: [Drift; 8] = [
     Drift {
         done: "ip link del vx.blue",
         causes: &["links"],
@@ -41,6 +41,16 @@ const LINKS: [Drift; 6] = [
         done: "bridge link set dev vx.blue learning on",
         causes: &["links"],
         undone: "bridge -d link show dev vx.blue | grep -q 'learning off'",
+    },
+    Drift {
+        done: "tc filter del dev br.blue ingress pref 20000",
+        causes: &["tc filters"],
+        undone: "tc filter show dev br.blue ingress | grep -q network-operator",
+    },
+    Drift {
+        done: "tc qdisc del dev vd.blue clsact",
+        causes: &["tc filters"],
+        undone: "tc filter show dev vd.blue ingress | grep -q network-operator",
     },
 ];
 

@@ -11,6 +11,7 @@ mod at_scale;
 mod drift;
 mod fabric;
 mod faults;
+mod frames;
 mod kube_api;
 #[path = "../lab/mod.rs"]
 mod lab;
@@ -20,6 +21,7 @@ mod netlink;
 mod notrack;
 mod packets;
 mod reboot;
+mod router;
 mod state;
 mod status;
 mod trust;

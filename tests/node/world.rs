@@ -110,7 +110,7 @@ pub(crate) struct Arrives {
 pub(crate) const PLAIN: Arrives = Arrives { link: "in", segments: None };
 
 pub(crate) struct World {
-    _fs: BpfFs,
+    fs: BpfFs,
     pub(crate) router: Router,
     pub(crate) program: SchedClassifier,
 }
@@ -127,7 +127,17 @@ impl World {
             router.set_port(index(link), port).unwrap();
         }
         let program = fs.program();
-        Self { _fs: fs, router, program }
+        Self { fs, router, program }
+    }
+
+    /// Where its pins are.
+    pub(crate) fn pins(&self) -> PathBuf {
+        self.fs.pins()
+    }
+
+    /// How many packets were of a kind.
+    pub(crate) fn counted(&self, why: &str) -> u64 {
+        self.counters()[why].packets
     }
 
     fn counters(&self) -> BTreeMap<&'static str, Counter> {

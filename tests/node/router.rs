@@ -1,0 +1,278 @@
+//! The eBPF router on the lab's node: what it carries, what it leaves alone, and that it stays.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::lab::{Bridge, FROM_MANIFESTS, Fabric, Image, MANIFESTS, Node, Spelling, lab_file};
+
+const LIMIT: Duration = Duration::from_secs(120);
+const CONFIG: &str = "/opt/network-operator/config.yaml";
+const FILTERS: &str =
+    "for link in $(ls /sys/class/net); do tc filter show dev $link ingress | sed \"s/^/$link: /\"; done";
+/// Of 64 packets one goes through the neighbour table; most never show in a netfilter hook.
+const PING: &str = "ping -q -i 0.02 -c 50 -W 5";
+
+fn traffic(node: &Node, netns: &str, what: &str) -> String {
+    node.ok(&format!("ip netns exec {netns} python3 /root/traffic.py {what}"))
+}
+
+/// Packets of kinds that the router has counted, by why.
+fn counters(node: &Node) -> BTreeMap<String, u64> {
+    let counters = node.json("/labbin/network-operator counters --all --output json");
+    let counters = counters.as_array().unwrap().iter();
+    counters
+        .map(|counter| (counter["reason"].as_str().unwrap().to_owned(), counter["packets"].as_u64().unwrap()))
+        .collect()
+}
+
+/// Packets that were sent on by the router.
+fn routed(node: &Node) -> u64 {
+    let counters = counters(node);
+    ["routed", "routed, and its neighbour looked after", "its neighbour is to be found"]
+        .iter()
+        .map(|why| counters[*why])
+        .sum()
+}
+
+/// Packets that came to netfilter by a link of VRF blue or red.
+fn hooked(node: &Node) -> u64 {
+    let rules = ["iptables", "ip6tables"].map(|tool| node.ok(&format!("{tool}-legacy -t raw -vnxL PREROUTING")));
+    let of_vrf = |line: &&str| ["vr.", "br.", "vd."].iter().any(|prefix| line.contains(prefix));
+    let packets = |line: &str| line.split_whitespace().next().unwrap().parse::<u64>().unwrap();
+    rules.iter().flat_map(|rules| rules.lines().filter(of_vrf).map(packets).collect::<Vec<_>>()).sum()
+}
+
+fn boot() -> Fabric {
+    let fabric = Fabric::boot(Image::Trixie, Spelling::Plain);
+    let Fabric { node, leaf, .. } = &fabric;
+    for machine in [node, leaf] {
+        machine.write("/root/traffic.py", lab_file("traffic/traffic.py"));
+    }
+    node.write("/root/pod.sh", lab_file("traffic/pod.sh"));
+    leaf.write("/root/hosts.sh", lab_file("traffic/hosts.sh"));
+    node.ok("sh -e /root/pod.sh");
+    leaf.ok("sh -e /root/hosts.sh");
+    // What counts packets of VRFs at the first hook, and what makes the kernel track connections.
+    for tool in ["iptables-legacy", "ip6tables-legacy"] {
+        for link in ["vr", "br", "vd"].iter().flat_map(|role| ["blue", "red"].map(|vrf| format!("{role}.{vrf}"))) {
+            node.ok(&format!("{tool} -t raw -A PREROUTING -i {link}"));
+        }
+        node.ok(&format!("{tool} -A FORWARD -m conntrack --ctstate INVALID"));
+    }
+    for (machine, netns, address) in [
+        (node, "pod", "198.51.100.66"),
+        (node, "pod", "2001:db8:c1::66"),
+        (node, "pod", "198.51.100.130"),
+        (leaf, "blue", "203.0.113.6"),
+        (leaf, "blue", "2001:db8:1:2::2"),
+        (leaf, "red", "203.0.113.34"),
+    ] {
+        machine.ok(&format!("ip netns exec {netns} setsid python3 /root/traffic.py serve {address} >/dev/null 2>&1 &"));
+    }
+    node.give_manifests();
+    // Narrower than the way to it.
+    node.ok(&format!("sed -i 's/mtu: 1500/mtu: 1280/' {MANIFESTS}/red.yaml"));
+    node.start_agent(FROM_MANIFESTS);
+    node.applied(0, LIMIT);
+    fabric.assert_claims(LIMIT);
+    fabric
+}
+
+/// The ways through VRF blue and red, as (machine, namespace, address of the other end, own address where several may be).
+fn ways(fabric: &Fabric) -> [(&Node, &'static str, &'static str, &'static str); 6] {
+    let Fabric { node, leaf, .. } = fabric;
+    [
+        (node, "pod", "203.0.113.6", "198.51.100.66"),
+        (node, "pod", "2001:db8:1:2::2", "2001:db8:c1::66"),
+        (node, "pod", "203.0.113.34", "198.51.100.130"),
+        (leaf, "blue", "198.51.100.66", "203.0.113.6"),
+        (leaf, "blue", "2001:db8:c1::66", "2001:db8:1:2::2"),
+        (leaf, "red", "198.51.100.130", "203.0.113.34"),
+    ]
+}
+
+/// Ping, TCP and UDP on every way; gives how many packets were routed, and how many netfilter saw.
+fn everything_passes(fabric: &Fabric) -> (u64, u64) {
+    let before = hooked(&fabric.node);
+    let loaded = fabric.node.run("/labbin/network-operator counters").status == 0;
+    let counted = if loaded { routed(&fabric.node) } else { 0 };
+    for (machine, netns, to, from) in ways(fabric) {
+        // MTUs are found out once (RFC 1191), and TCP gets through whatever they are.
+        machine.ok(&format!("ip netns exec {netns} {PING} -I {from} {to}"));
+        traffic(machine, netns, &format!("fetch {to} 1000000 {from}"));
+        traffic(machine, netns, &format!("echo {to} 50 {from}"));
+    }
+    let after = if loaded { routed(&fabric.node) } else { 0 };
+    (after - counted, hooked(&fabric.node) - before)
+}
+
+/// The hops to a host, as traceroute numbers them, without times.
+fn hops(node: &Node, to: &str) -> Vec<String> {
+    let out = node.ok(&format!("ip netns exec pod traceroute -n -q 1 -w 3 -N 1 {to}"));
+    let hop = |line: &str| line.split_whitespace().nth(1).unwrap_or_default().to_owned();
+    out.lines().skip(1).map(hop).collect()
+}
+
+#[test]
+fn ping_tcp_and_udp_pass_vrfs_both_ways_without_netfilter_and_hops_and_mtus_are_as_without_the_router() {
+    let fabric = boot();
+    let node = &fabric.node;
+    let (packets, seen) = everything_passes(&fabric);
+    // Too big ones, and those that come before a neighbour is known to the kernel, pass the stack.
+    assert!(packets > 2000 && seen * 20 < packets, "{packets} routed, {seen} seen by netfilter: {:?}", counters(node));
+    let tracked = node.ok("cat /proc/net/nf_conntrack");
+    let too_big = counters(node)["it is too long for the next link"];
+    assert!(too_big > 0, "vd.red is narrower than the fabric: {:?}", counters(node));
+    let with = ["203.0.113.6", "203.0.113.34", "2001:db8:1:2::2"].map(|to| hops(node, to));
+    assert_eq!(with.each_ref().map(Vec::len), [5, 4, 5], "the VRF is a hop: {with:?}");
+    // The other way round: without the router all is as slow and as right as ever.
+    node.ok(&format!("sed -i 's/^bpf: .*/bpf: {{enabled: false, notrack: false}}/' {CONFIG}"));
+    node.applied(1, LIMIT);
+    let (packets, seen) = everything_passes(&fabric);
+    assert!(packets == 0 && seen > 2000, "{packets} routed, {seen} seen by netfilter; tracked before: {tracked}");
+    assert_eq!(["203.0.113.6", "203.0.113.34", "2001:db8:1:2::2"].map(|to| hops(node, to)), with);
+}
+
+/// Numbered packets both ways for more than a minute, while something is done to the agent.
+#[test]
+fn no_packet_of_a_stream_is_lost_and_counters_go_on_when_the_agent_is_killed_restarted_and_upgraded() {
+    let fabric = boot();
+    let Fabric { node, leaf, .. } = &fabric;
+    let (rate, seconds) = (200, 90);
+    let listen = |machine: &Node, netns: &str, address: &str| {
+        machine.ok(&format!(
+            "ip netns exec {netns} setsid python3 /root/traffic.py listen {address} /root/heard >/dev/null 2>&1 &"
+        ));
+    };
+    listen(node, "pod", "198.51.100.66");
+    listen(leaf, "blue", "203.0.113.6");
+    let send = |machine: &Node, netns: &str, to: &str| {
+        machine.ok(&format!(
+            "ip netns exec {netns} setsid python3 /root/traffic.py stream {to} {rate} {seconds} >/dev/null 2>&1 &"
+        ));
+    };
+    for (machine, netns) in [(node, "pod"), (leaf, "blue")] {
+        machine.wait("it listens", LIMIT, |machine| {
+            let sockets = machine.ok(&format!("ip netns exec {netns} ss -uln"));
+            if sockets.contains(":5003") { Ok(()) } else { Err(sockets) }
+        });
+    }
+    let before = routed(node);
+    send(node, "pod", "203.0.113.6");
+    send(leaf, "blue", "198.51.100.66");
+    let mut last = counters(node);
+    let mut monotonic = |when: &str| {
+        let now = counters(node);
+        last.iter().for_each(|(why, packets)| assert!(now[why] >= *packets, "{when}: {why}: {packets} {}", now[why]));
+        last = now;
+    };
+    let program = || node.ok("tc filter show dev br.blue ingress | grep -o ' id [0-9]*'");
+    let (begin, first) = (std::time::Instant::now(), program());
+    node.ok("systemctl kill -s KILL network-operator");
+    monotonic("killed");
+    let ended = node.says("run ended");
+    node.start_agent(FROM_MANIFESTS);
+    node.agent_says("run ended", ended, LIMIT);
+    monotonic("started");
+    assert_eq!(program(), first, "the same build goes on with its program");
+    // A build that knows this one's pin as another build's.
+    node.stop_agent();
+    node.ok("cd /sys/fs/bpf/network-operator && mv router-* router-0123456789abcdef");
+    let replaced = node.says("replace the eBPF router of br.blue");
+    node.start_agent(FROM_MANIFESTS);
+    node.agent_says("replace the eBPF router of br.blue", replaced, LIMIT);
+    monotonic("upgraded");
+    assert_ne!(program(), first);
+    node.wait("the older build's pin goes", LIMIT, |node| {
+        let pins = node.ok("ls /sys/fs/bpf/network-operator");
+        if pins.contains("0123456789abcdef") { Err(pins) } else { Ok(()) }
+    });
+    assert!(
+        begin.elapsed() < Duration::from_secs(seconds - 5),
+        "it all happened during the stream: {:?}",
+        begin.elapsed()
+    );
+    let sent = rate * seconds;
+    for machine in [node, leaf] {
+        let heard = machine.wait("the stream ends", LIMIT, |machine| {
+            let heard = machine.run("cat /root/heard").stdout;
+            if heard.ends_with('\n') { Ok(heard) } else { Err(heard) }
+        });
+        assert_eq!(heard.trim(), format!("{sent} {} 0", sent - 1), "{}: packets, highest, missing", machine.name());
+    }
+    monotonic("at the end");
+    assert!(routed(node) - before >= 2 * sent, "{} of {}", routed(node) - before, 2 * sent);
+}
+
+/// What was removed by hand is back within two seconds of being noticed: see drift.rs.
+#[test]
+fn the_sites_filters_stay_a_missing_link_is_told_of_and_off_leaves_nothing_behind() {
+    let bridge = Bridge::new();
+    let node = Node::of_the_lab(&bridge, Image::Bookworm, Spelling::Plain);
+    node.ok(&format!(
+        "sed -i 's/^bpf: .*/bpf: {{notrack: false}}\\nbpfInterfaces: [site0, later0, vr-mine]/' {CONFIG}"
+    ));
+    node.ok("ip link add site0 type veth peer name site1; ip link set site0 up; ip link set site1 up");
+    node.ok("tc qdisc add dev site0 clsact; tc filter add dev site0 ingress pref 10 matchall action continue");
+    node.ok("tc filter add dev site0 ingress pref 11 protocol ip u32 match ip dst 203.0.113.9 action drop");
+    node.ok("tc filter add dev site0 egress pref 12 protocol ip flower dst_ip 203.0.113.8 action drop");
+    node.ok("tc filter add dev site0 ingress pref 30000 protocol ip basic action continue");
+    let foreign = |node: &Node| {
+        node.ok("for way in ingress egress; do tc filter show dev site0 $way; done | grep -v -e 'pref 20000' -e network-operator")
+    };
+    let before = foreign(&node);
+    node.give_manifests();
+    node.start_agent(FROM_MANIFESTS);
+    node.applied(0, LIMIT);
+    let attached = |node: &Node, links: &[&str]| {
+        let filters = node.ok(FILTERS);
+        let now: Vec<&str> = filters
+            .lines()
+            .filter(|line| line.contains(" network-operator "))
+            .filter_map(|line| line.split(": ").next())
+            .collect();
+        if now == links { Ok(()) } else { Err(format!("{now:?} in\n{filters}")) }
+    };
+    let vrfs = ["br.blue", "br.red", "site0", "vd.blue", "vd.red", "vx.blue", "vx.red"];
+    node.wait("the router is attached", LIMIT, |node| attached(node, &vrfs));
+    for words in ["link later0 is not there", "link vr-mine cannot have the eBPF router"] {
+        assert_eq!(node.says(words), 1, "{}", node.agent_log());
+    }
+    node.ok("ip link add later0 type veth peer name later1");
+    let all = ["br.blue", "br.red", "later0", "site0", "vd.blue", "vd.red", "vx.blue", "vx.red"];
+    node.wait("it is attached when it appears", Duration::from_secs(10), |node| attached(node, &all));
+    node.ok(
+        "tc filter add dev later0 egress pref 5 matchall action continue; tc filter del dev site0 ingress pref 20000",
+    );
+    node.wait("it is put back", Duration::from_secs(10), |node| attached(node, &all));
+    node.assert_nothing_done(|node| drop(node.run("sleep 3")));
+    node.ok(&format!("sed -i 's/^bpf: .*/bpf: {{enabled: false}}/' {CONFIG}"));
+    node.wait("it is detached", LIMIT, |node| attached(node, &[]));
+    node.wait("its pins are gone", LIMIT, |node| {
+        let pins = node.run("ls /sys/fs/bpf/network-operator");
+        if pins.status != 0 { Ok(()) } else { Err(pins.stdout) }
+    });
+    assert_eq!(foreign(&node), before);
+    let qdiscs = node.ok("tc qdisc show | grep clsact | grep -o 'dev [^ ]*'");
+    assert_eq!(qdiscs, "dev site0\ndev later0\n", "ours are gone, but for the one that somebody uses");
+    // On again, on what is left.
+    node.ok(&format!("sed -i 's/^bpf: .*/bpf: {{notrack: false}}/' {CONFIG}"));
+    node.wait("it is attached again", LIMIT, |node| attached(node, &all));
+    assert_eq!(foreign(&node), before);
+}
+
+/// The kernel of the lab has no nftables of family inet.
+#[test]
+fn a_router_that_is_not_all_there_keeps_nothing_else_from_its_work() {
+    let bridge = Bridge::new();
+    let node = Node::of_the_lab(&bridge, Image::Trixie, Spelling::Plain);
+    node.ok(&format!("sed -i 's/^bpf: .*/bpf: {{notrack: true}}/' {CONFIG}"));
+    node.ok("umount /sys/fs/bpf");
+    node.give_manifests();
+    node.start_agent(FROM_MANIFESTS);
+    node.applied(0, LIMIT);
+    node.ok("ip link show vx.blue up; vtysh -c 'show running-config' | grep 'router bgp 64510 vrf vr.blue'");
+    node.agent_says("is not on a bpffs: mount one", 0, LIMIT);
+    node.ok("mount -t bpf bpf /sys/fs/bpf");
+    node.agent_says("CONFIG_NF_TABLES_INET", 0, Duration::from_secs(180));
+}
