@@ -2,7 +2,7 @@
 
 CARGO ?= $(shell command -v cargo || echo $(HOME)/.cargo/bin/cargo)
 
-.PHONY: demo test soak fuzz unit setup ci
+.PHONY: demo test soak fuzz bench unit setup ci
 
 ## demo: boot a node with a real kernel, systemd and FRR, run the agent on a folder of manifests, show the result
 demo: setup-node
@@ -21,6 +21,10 @@ soak: setup fuzz
 fuzz: setup-fuzzer
 	fuzz/run.sh $${FUZZ_SECONDS:-$$((300 / $${SOAK_SCALE:-1}))}
 
+## bench: what the eBPF router costs per packet, and what a routed path carries with it and without it (as root; three minutes)
+bench: setup-builder
+	$(CARGO) bench --locked --bench router
+
 ## unit: the tests that need neither root nor the lab
 unit:
 	$(CARGO) test --locked --lib --test link_plan --test router_plan --test pipeline --test running --test house --test crds --test cel --test render --test cli --test docs --test validate --test state --test vtysh_end
@@ -29,7 +33,10 @@ unit:
 setup:
 	tests/lab/setup.sh
 
-.PHONY: setup-node setup-fuzzer
+.PHONY: setup-node setup-fuzzer setup-builder
+setup-builder:
+	tests/lab/setup.sh rust packages
+
 setup-fuzzer:
 	tests/lab/setup.sh rust packages fuzzer
 
