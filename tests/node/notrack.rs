@@ -468,7 +468,7 @@ fn changes_of_our_table_are_told_and_those_of_others_are_not() {
             assert_eq!(quiet(&mut heard, soon).await, 0, "others");
             // More than the socket holds, while nobody listens: told as a change, for who knows.
             let rules: String =
-                (0..9000).map(|port| format!("add rule inet network c tcp dport {port} accept\n")).collect();
+                (0..40_000).map(|port| format!("add rule inet network c tcp dport {port} accept\n")).collect();
             nft(&format!("add chain inet network c\n{rules}"));
             assert_eq!(quiet(&mut heard, soon).await, 1, "after ENOBUFS");
             netfilter.write(&both()).await.unwrap();

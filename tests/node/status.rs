@@ -330,7 +330,10 @@ fn of_a_hundred_objects_eight_say_why_they_are_left_out_until_they_are_mended() 
         (server.join().unwrap(), node)
     });
     with_server(&server, async |cluster: Cluster, server: &ApiServer| {
-        node.write("/opt/network-operator/config.yaml", "vnimap: {blue: 100, red: 101, broken: 99999999}\n");
+        node.write(
+            "/opt/network-operator/config.yaml",
+            "bpf: {notrack: false}\nvnimap: {blue: 100, red: 101, broken: 99999999}\n",
+        );
         node.write(KUBECONFIG, server.kubeconfig("agent"));
         // A webhook that does not answer: all is stored, and the agents judge.
         server.kubectl(&["apply", "-f", "-"], &webhook("''"));

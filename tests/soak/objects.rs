@@ -40,7 +40,7 @@ pub fn manifests(vrfs: &Vrfs) -> String {
 /// The operator file. Blue has in it what the lab's has for it.
 pub fn operator_file(vrfs: &Vrfs) -> String {
     let vnis: String = vrfs.iter().map(|(name, vrf)| format!("  {name}: {}\n", vrf.vni)).collect();
-    format!("vrfConfig:\n  blue: {{vni: 100, rt: '64497:100'}}\nvnimap:\n{vnis}")
+    format!("bpf: {{notrack: false}}\nvrfConfig:\n  blue: {{vni: 100, rt: '64497:100'}}\nvnimap:\n{vnis}")
 }
 
 fn object(name: &str, vrf: &Vrf) -> String {

@@ -4,8 +4,9 @@
   traffic.py fetch ADDRESS BYTES [FROM]    gets so many bytes and sends as many
   traffic.py echo ADDRESS COUNT [FROM]     so many numbered UDP packets, each waited for
   traffic.py listen ADDRESS FILE           UDP on 5003: writes how many numbers came, the highest, and how many were missing, until nothing comes for 5 s
-  traffic.py stream ADDRESS RATE SECONDS   numbered UDP packets
+  traffic.py stream ADDRESS RATE SECONDS STOP   numbered UDP packets, for so long at least and until the file STOP is there; STOP.sent says how many
 """
+import os
 import socket
 import sys
 import threading
@@ -90,14 +91,17 @@ def listen(address, path):
         file.write("%d %d %d\n" % (len(seen), highest, highest + 1 - len(seen)))
 
 
-def stream(address, rate, seconds):
+def stream(address, rate, seconds, stop):
     udp = socket.socket(family(address), socket.SOCK_DGRAM)
-    begin = time.monotonic()
-    for number in range(int(rate) * int(seconds)):
-        wait = begin + number / int(rate) - time.monotonic()
+    rate, begin, number = int(rate), time.monotonic(), 0
+    while number < rate * int(seconds) or number % rate or not os.path.exists(stop):
+        wait = begin + number / rate - time.monotonic()
         if wait > 0:
             time.sleep(wait)
         udp.sendto(b"%d" % number, (address, 5003))
+        number += 1
+    with open(stop + ".sent", "w") as file:
+        file.write("%d\n" % number)
 
 
 {"serve": serve, "fetch": fetch, "echo": echo, "listen": listen, "stream": stream}[sys.argv[1]](*sys.argv[2:])
