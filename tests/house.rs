@@ -19,9 +19,13 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     // Adapters: they know their own words, and nothing of the pipeline.
     ("link/netlink", &["link", "model"]),
     ("notrack/netfilter", &["notrack"]),
-    ("bpf/program", &["bpf"]),
+    ("bpf/pins", &["bpf/program"]),
+    ("bpf/program", &["bpf", "bpf/pins", "trigger"]),
     ("bpf/filters", &["bpf", "link/netlink", "model"]),
-    ("bpf/host", &["bpf", "bpf/filters", "bpf/program", "link/netlink", "model", "notrack", "notrack/netfilter"]),
+    (
+        "bpf/host",
+        &["bpf", "bpf/filters", "bpf/pins", "bpf/program", "link/netlink", "model", "notrack", "notrack/netfilter"],
+    ),
     ("replace", &[]),
     ("frr/files", &["replace"]),
     ("frr/vty", &[]),
@@ -41,7 +45,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("status/start", &["status", "status/collect", "status/lease", "status/publish"]),
     ("status/lease", &["status", "trigger", "trigger/kube"]),
     ("status/collect", &["api", "status", "status/events", "status/publish", "trigger", "trigger/kube"]),
-    ("trigger/links", &["trigger", "link", "model"]),
+    ("trigger/links", &["trigger", "config", "link", "model"]),
     ("trigger/nftables", &["trigger", "notrack"]),
     ("trigger/service", &["systemd", "trigger"]),
     ("trigger/vtysh", &["trigger"]),
@@ -62,9 +66,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 ];
 
 /// Modules that a name of a parent does not stand for.
-const ADAPTERS: [&str; 26] = [
+const ADAPTERS: [&str; 27] = [
     "bpf/filters",
     "bpf/host",
+    "bpf/pins",
     "bpf/program",
     "notrack/netfilter",
     "trigger/nftables",

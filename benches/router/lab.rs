@@ -6,7 +6,8 @@ use std::process::Command;
 use network_operator::bpf::RouterOp;
 use network_operator::bpf::counters::Verdict;
 use network_operator::bpf::host::HostRouter;
-use network_operator::bpf::program::{Pins, Router};
+use network_operator::bpf::pins::Pins;
+use network_operator::bpf::program::Router;
 use network_operator::link::netlink::Netlink;
 use nix::sched::{CloneFlags, setns};
 

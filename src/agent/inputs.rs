@@ -86,13 +86,7 @@ impl NodeInputs {
     /// Reads all; `None` while nobody has told which objects there are: that is not "no objects".
     pub(super) fn read(&mut self) -> anyhow::Result<Option<Read>> {
         let config = self.operator_file.current()?;
-        self.site.send_if_modified(|known| {
-            let routed = if config.bpf.enabled { config.bpf_interfaces.clone() } else { BTreeSet::new() };
-            let new = SiteLinks { underlay: Some(config.underlay_interface.clone()), routed };
-            let modified = *known != new;
-            *known = new;
-            modified
-        });
+        SiteLinks::new(&config).publish(&self.site);
         let Some(given) = self.objects.current()? else { return Ok(None) };
         let template = self.template.current()?;
         let inputs = Inputs { objects: given.objects, config, template, hostname: self.node_name.clone() };

@@ -1,8 +1,6 @@
 //! The agent of `--only-attach-bpf`: the eBPF router and nothing else, for nodes whose FRR and links are somebody else's.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context;
 use tokio::sync::{mpsc, watch};
@@ -71,12 +69,11 @@ impl OnlyRouter {
     ) {
         loop {
             let deadline = timing.deadline();
-            let wait = deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()));
             tokio::select! {
                 biased;
                 () = cancel.cancelled() => return,
                 Some(trigger) = triggers.recv() => timing.ask(trigger, Instant::now()),
-                () = tokio::time::sleep(wait) => {
+                () = tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
                     let Some(due) = timing.due(Instant::now()) else { continue };
                     timing.run_started(due);
                     let (result, effect) = self.run_once(due).await;
@@ -94,9 +91,7 @@ impl OnlyRouter {
             }
         }
         let Some(config) = self.config.clone() else { return (RunResult::Failed, Effect::None) };
-        let routed = if config.bpf.enabled { config.bpf_interfaces.clone() } else { BTreeSet::new() };
-        let site = SiteLinks { underlay: Some(config.underlay_interface.clone()), routed };
-        self.site.send_if_modified(|known| std::mem::replace(known, site.clone()) != site);
+        SiteLinks::new(&config).publish(&self.site);
         let Settled { done, problems } = self.router.settle(&config).await;
         if !done.is_empty() {
             let what = if due == Due::Drift { "repaired" } else { "applied" };

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::bpf::host::HostRouter;
-use crate::bpf::program::Pins;
+use crate::bpf::pins::Pins;
 use crate::bpf::{DesiredRouter, RouterOp, RouterPlan, RouterProblem, plan};
 use crate::config::OperatorConfig;
 use crate::link::LinkPlan;

@@ -16,7 +16,7 @@ use rtnetlink::packet_route::tc::{
 };
 
 use super::{SeenFilter, SeenLink};
-use crate::link::netlink::{ATTEMPTS, dump};
+use crate::link::netlink::{ATTEMPTS, dump, errno};
 use crate::model::IfName;
 
 /// The name by which a filter is ours (TCA_BPF_NAME).
@@ -147,23 +147,23 @@ async fn list(handle: &Handle, ask: RouteNetlinkMessage) -> Result<Vec<TcMessage
     Err(FilterError::Observe(format!("they changed during each of {ATTEMPTS} attempts")))
 }
 
-fn index(step: &'static str, link: &IfName) -> Result<i32, FilterError> {
-    let found = nix::net::if_::if_nametoindex(link.as_str());
-    found.map(u32::cast_signed).map_err(|_| FilterError::Gone { step, link: link.clone() })
+/// The index of a link that something is to be done to.
+pub(super) fn index(step: &'static str, link: &IfName) -> Result<u32, FilterError> {
+    nix::net::if_::if_nametoindex(link.as_str()).map_err(|_| FilterError::Gone { step, link: link.clone() })
 }
 
-fn qdisc(index: i32) -> TcMessage {
+fn qdisc(index: u32) -> TcMessage {
     let mut message = TcMessage::default();
-    message.header.index = index;
+    message.header.index = index.cast_signed();
     message.header.parent = TcHandle::CLSACT;
     message.header.handle = TcHandle { major: 0xffff, minor: 0 };
     message.attributes.push(TcAttribute::Kind("clsact".to_owned()));
     message
 }
 
-fn filter(index: i32, priority: u16, handle: u32) -> TcMessage {
+fn filter(index: u32, priority: u16, handle: u32) -> TcMessage {
     let mut message = TcMessage::default();
-    message.header.index = index;
+    message.header.index = index.cast_signed();
     message.header.parent = INGRESS;
     message.header.handle = handle.into();
     message.header.info = u32::from(priority) << 16 | u32::from(ALL_PROTOCOLS);
@@ -181,7 +181,7 @@ pub(super) async fn add_qdisc(handle: &Handle, link: &IfName) -> Result<(), Filt
 pub(super) async fn remove_qdisc(handle: &Handle, link: &IfName) -> Result<(), FilterError> {
     let step = "remove qdisc clsact from";
     let index = index(step, link)?;
-    let SeenLink { ours, others } = at(handle, index.cast_unsigned()).await?;
+    let SeenLink { ours, others } = at(handle, index).await?;
     if others || !ours.is_empty() {
         return Ok(());
     }
@@ -241,8 +241,7 @@ async fn request(
         if let NetlinkPayload::Error(error) = answer.payload
             && error.code.is_some()
         {
-            let errno = Errno::from_raw(error.raw_code().saturating_neg());
-            return Err(FilterError::Refused { step, link: link.clone(), errno });
+            return Err(FilterError::Refused { step, link: link.clone(), errno: errno(&error) });
         }
     }
     Ok(())

@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use rtnetlink::Handle;
 
 use super::filters::{self, FilterError, Place};
-use super::program::{Pins, ProgramError, Router};
+use super::pins::Pins;
+use super::program::{ProgramError, Router};
 use super::{ObservedRouter, Port, RouterOp};
 use crate::link::netlink::Netlink;
-use crate::model::IfName;
 use crate::notrack::NotrackError;
 use crate::notrack::netfilter::Netfilter;
 
@@ -57,10 +57,10 @@ impl HostRouter {
         let router = Router::find(&self.pins)?;
         Ok(ObservedRouter {
             program: router.map(|router| router.id()).transpose()?,
-            pinned: self.pins.any()?,
+            pinned: self.pins.any(),
             older: self.pins.has_older()?,
             links: filters::observe(&self.handle).await?,
-            ports: self.pins.ports()?,
+            ports: Router::ports(&self.pins)?,
             notrack: self.netfilter.observe().await?,
         })
     }
@@ -101,7 +101,8 @@ impl HostRouter {
             RouterOp::Load => *router = Some(Router::load(&self.pins)?),
             RouterOp::AddQdisc { link } => filters::add_qdisc(handle, link).await?,
             RouterOp::SetPort { link, looks_from, in_vrf, own_qdisc } => {
-                let (index, looks_from) = (index(op, link)?, index(op, looks_from)?);
+                let index = |link| filters::index("route from", link);
+                let (index, looks_from) = (index(link)?, index(looks_from)?);
                 let port = Port { looks_from, in_vrf: *in_vrf, own_qdisc: *own_qdisc };
                 router.as_mut().ok_or_else(not_loaded)?.set_port(index, port)?;
             }
@@ -127,17 +128,5 @@ impl HostRouter {
             RouterOp::Unpin => self.pins.remove()?,
         }
         Ok(())
-    }
-}
-
-fn index(op: &RouterOp, link: &IfName) -> Result<u32, FilterError> {
-    let gone = |_| FilterError::Gone { step: step(op), link: link.clone() };
-    nix::net::if_::if_nametoindex(link.as_str()).map_err(gone)
-}
-
-fn step(op: &RouterOp) -> &'static str {
-    match op {
-        RouterOp::SetPort { .. } => "route from",
-        _ => "find",
     }
 }

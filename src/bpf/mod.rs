@@ -9,6 +9,7 @@ pub mod host;
 mod observed;
 mod op;
 mod outlook;
+pub mod pins;
 mod plan;
 pub mod program;
 

@@ -1,26 +1,22 @@
-//! The router's program and maps in the kernel: loaded and pinned, found again after a restart.
+//! The router's program and maps in the kernel: loaded, and found again after a restart.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use aya::maps::{HashMap, Map, MapData, PerCpuArray};
 use aya::programs::{ProgramFd, SchedClassifier, SkLookup};
 use aya::{Ebpf, EbpfLoader};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
-use sha2::{Digest, Sha256};
 
 use super::Port;
 use super::counters::{Counter, OUTCOMES};
+use super::pins::{Pins, remove};
+use crate::trigger::with_causes;
 
-/// Where the kernel's bpffs has our pins.
-pub const PINS: &str = "/sys/fs/bpf/network-operator";
-
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/router.bpf.o"));
+pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/router.bpf.o"));
 
 /// Names within the object, and of the pins.
-const PROGRAM: &str = "router";
+pub(super) const PROGRAM: &str = "router";
 const PORTS: &str = "ports";
 const COUNTERS: &str = "counters";
 /// `PORT_IN_VRF` of router.bpf.c; what stands beside it is ours alone.
@@ -58,19 +54,10 @@ pub enum ProgramError {
     },
 }
 
-type Result<T> = std::result::Result<T, ProgramError>;
+pub(super) type Result<T> = std::result::Result<T, ProgramError>;
 
 fn refused<E: std::error::Error + 'static>(step: &'static str) -> impl FnOnce(E) -> ProgramError {
-    move |error| {
-        let words = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source());
-        let mut cause: Vec<String> = Vec::new();
-        for word in words.map(ToString::to_string) {
-            if cause.last().is_none_or(|last| !last.contains(&word)) {
-                cause.push(word);
-            }
-        }
-        ProgramError::Refused { step, cause: shortened(&cause.join(": ")) }
-    }
+    move |error| ProgramError::Refused { step, cause: shortened(&with_causes(&error)) }
 }
 
 /// The verifier tells of each instruction; what it does not like stands at the end.
@@ -86,88 +73,6 @@ fn shortened(words: &str) -> String {
     format!("{head} … {tail}")
 }
 
-/// The pins of the router.
-#[derive(Debug, Clone)]
-pub struct Pins {
-    folder: PathBuf,
-}
-
-impl Default for Pins {
-    fn default() -> Self {
-        Self::new(PINS)
-    }
-}
-
-impl Pins {
-    /// Pins in a folder of a bpffs.
-    pub fn new(folder: impl Into<PathBuf>) -> Self {
-        Self { folder: folder.into() }
-    }
-
-    /// The program's pin carries what it was built from: another build is another program.
-    fn program(&self) -> PathBuf {
-        let hash: String = Sha256::digest(OBJECT).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        self.folder.join(format!("{PROGRAM}-{hash}"))
-    }
-
-    fn names(&self) -> Result<Vec<PathBuf>> {
-        let entries = match fs::read_dir(&self.folder) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(source) => return Err(ProgramError::Pin { step: "read", path: self.folder.clone(), source }),
-        };
-        Ok(entries.filter_map(std::result::Result::ok).map(|entry| entry.path()).collect())
-    }
-
-    /// Whether anything is pinned.
-    ///
-    /// # Errors
-    /// The folder is there and cannot be read.
-    pub fn any(&self) -> Result<bool> {
-        Ok(self.folder.exists())
-    }
-
-    fn older(&self) -> Result<Vec<PathBuf>> {
-        let program = |path: &Path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PROGRAM));
-        let own = self.program();
-        Ok(self.names()?.into_iter().filter(|path| program(path) && *path != own).collect())
-    }
-
-    /// Whether programs of other builds are pinned.
-    ///
-    /// # Errors
-    /// The folder is there and cannot be read.
-    pub fn has_older(&self) -> Result<bool> {
-        Ok(!self.older()?.is_empty())
-    }
-
-    /// Removes the pins of other builds' programs. What filters hold stays loaded.
-    ///
-    /// # Errors
-    /// A pin cannot be removed.
-    pub fn remove_older(&self) -> Result<()> {
-        self.older()?.iter().try_for_each(|path| remove(path))
-    }
-
-    /// Removes all pins.
-    ///
-    /// # Errors
-    /// A pin cannot be removed.
-    pub fn remove(&self) -> Result<()> {
-        self.names()?.iter().try_for_each(|path| remove(path))?;
-        match fs::remove_dir(&self.folder) {
-            Err(source) if source.kind() != ErrorKind::NotFound => {
-                Err(ProgramError::Pin { step: "remove", path: self.folder.clone(), source })
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-fn remove(path: &Path) -> Result<()> {
-    fs::remove_file(path).map_err(|source| ProgramError::Pin { step: "remove", path: path.to_owned(), source })
-}
-
 type Ports = HashMap<MapData, u32, [u32; 2]>;
 
 /// The program of this build, loaded, with its maps.
@@ -178,19 +83,9 @@ pub struct Router {
     counters: PerCpuArray<MapData, [u64; 2]>,
 }
 
-impl Pins {
-    /// What programs know of interfaces, by index, of whatever build they are; nothing where nothing is pinned.
-    ///
-    /// # Errors
-    /// The map cannot be read.
-    pub fn ports(&self) -> Result<BTreeMap<u32, Port>> {
-        let pin = self.folder.join(PORTS);
-        if !pin.exists() {
-            return Ok(BTreeMap::new());
-        }
-        let map = Map::HashMap(MapData::from_pin(pin).map_err(refused(OPEN_MAP))?);
-        read_ports(&HashMap::try_from(map).map_err(refused(OPEN_MAP))?)
-    }
+fn open_ports(pins: &Pins) -> Result<Ports> {
+    let map = MapData::from_pin(pins.map(PORTS)).map_err(refused(OPEN_MAP))?;
+    HashMap::try_from(Map::HashMap(map)).map_err(refused(OPEN_MAP))
 }
 
 fn read_ports(ports: &Ports) -> Result<BTreeMap<u32, Port>> {
@@ -208,17 +103,24 @@ impl Router {
     /// # Errors
     /// The kernel refuses a pin that is there.
     pub fn find(pins: &Pins) -> Result<Option<Self>> {
-        let maps = [PORTS, COUNTERS].map(|name| pins.folder.join(name));
-        if !pins.program().exists() || !maps.iter().all(|map| map.exists()) {
+        if !pins.program().exists() || ![PORTS, COUNTERS].iter().all(|name| pins.map(name).exists()) {
             return Ok(None);
         }
         // By their pins: to ask for them by number takes CAP_SYS_ADMIN.
-        let [ports, counters] = maps.map(|map| MapData::from_pin(map).map_err(refused(OPEN_MAP)));
+        let counters = MapData::from_pin(pins.map(COUNTERS)).map_err(refused(OPEN_MAP))?;
         Ok(Some(Self {
             program: SkLookup::from_pin(pins.program()).map_err(refused("open the pinned eBPF router"))?,
-            ports: HashMap::try_from(Map::HashMap(ports?)).map_err(refused(OPEN_MAP))?,
-            counters: PerCpuArray::try_from(Map::PerCpuArray(counters?)).map_err(refused(OPEN_MAP))?,
+            ports: open_ports(pins)?,
+            counters: PerCpuArray::try_from(Map::PerCpuArray(counters)).map_err(refused(OPEN_MAP))?,
         }))
+    }
+
+    /// What programs know of interfaces, by index, of whatever build they are; nothing where nothing is pinned.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn ports(pins: &Pins) -> Result<BTreeMap<u32, Port>> {
+        if pins.map(PORTS).exists() { read_ports(&open_ports(pins)?) } else { Ok(BTreeMap::new()) }
     }
 
     /// Loads the program and pins it. Maps that are pinned already are gone on with, so that counters and ports stay.
@@ -229,27 +131,26 @@ impl Router {
         if let Some(router) = Self::find(pins)? {
             return Ok(router);
         }
-        let parent = pins.folder.parent().unwrap_or(&pins.folder);
-        if !statfs(parent).is_ok_and(|found| found.filesystem_type() == BPF_FS_MAGIC) {
-            return Err(ProgramError::NoBpffs { path: pins.folder.clone() });
+        let folder = pins.folder();
+        if !statfs(folder.parent().unwrap_or(folder)).is_ok_and(|found| found.filesystem_type() == BPF_FS_MAGIC) {
+            return Err(ProgramError::NoBpffs { path: folder.to_owned() });
         }
-        let pin = |step, path: &Path| {
-            let path = path.to_owned();
-            move |source| ProgramError::Pin { step, path, source }
-        };
-        fs::create_dir_all(&pins.folder).map_err(pin("make", &pins.folder))?;
+        std::fs::create_dir_all(folder).map_err(|source| ProgramError::Pin {
+            step: "make",
+            path: folder.to_owned(),
+            source,
+        })?;
         // The program is pinned last and unpinned first, so that one that is there goes with the maps that are.
-        let place = pins.program();
-        if place.exists() {
-            remove(&place)?;
+        if pins.program().exists() {
+            remove(pins.program())?;
         }
         let mut object = EbpfLoader::new()
-            .default_map_pin_directory(&pins.folder)
+            .default_map_pin_directory(folder)
             .load(OBJECT)
             .map_err(refused("make the eBPF router's maps"))?;
         let program = program(&mut object)?;
         program.load().map_err(refused("load the eBPF router (Linux 5.15 or later, CAP_BPF and CAP_NET_ADMIN)"))?;
-        program.pin(&place).map_err(refused("pin the eBPF router"))?;
+        program.pin(pins.program()).map_err(refused("pin the eBPF router"))?;
         let missing = || ProgramError::Refused { step: "pin the eBPF router", cause: "a pin is not there".to_owned() };
         Self::find(pins)?.ok_or_else(missing)
     }

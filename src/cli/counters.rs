@@ -8,7 +8,8 @@ use clap::Args;
 
 use super::Output;
 use crate::bpf::counters::Counter;
-use crate::bpf::program::{PINS, Pins, Router};
+use crate::bpf::pins::{PINS, Pins};
+use crate::bpf::program::Router;
 
 /// Prints what became of packets at the eBPF router of this node, on all its CPUs, since it was first attached
 #[derive(Debug, Args)]

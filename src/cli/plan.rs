@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::{NodeArgs, Output};
 use crate::api::VrfRouteConfiguration;
 use crate::bpf::host::HostRouter;
-use crate::bpf::program::Pins;
+use crate::bpf::pins::Pins;
 use crate::bpf::{DesiredRouter, RouterPlan};
 use crate::config::OperatorConfig;
 use crate::desired::Rejection;

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::time::Duration;
 
 use nix::net::if_::if_nameindex;
 use rtnetlink::MulticastGroup;
@@ -11,14 +10,12 @@ use rtnetlink::sys::{AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket, proto
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::{Trigger, patience};
+use super::Trigger;
+use super::source::{LONGEST, Source};
+use crate::config::OperatorConfig;
 use crate::link::OwnedName;
 use crate::model::IfName;
 
-/// Room for any datagram.
-const LONGEST: usize = 64 * 1024;
-/// A storm of events is over before it is listened to again.
-const PAUSE: Duration = Duration::from_millis(200);
 /// Messages and attributes (linux/rtnetlink.h, linux/if_link.h).
 const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
@@ -47,6 +44,23 @@ pub struct SiteLinks {
     pub routed: BTreeSet<IfName>,
 }
 
+impl SiteLinks {
+    /// Those that the operator file names.
+    pub fn new(config: &OperatorConfig) -> Self {
+        let routed = if config.bpf.enabled { config.bpf_interfaces.clone() } else { BTreeSet::new() };
+        Self { underlay: Some(config.underlay_interface.clone()), routed }
+    }
+
+    /// Tells who watches them, where they are others than before.
+    pub fn publish(self, known: &watch::Sender<Self>) {
+        known.send_if_modified(|known| {
+            let modified = *known != self;
+            *known = self;
+            modified
+        });
+    }
+}
+
 /// Sends a trigger whenever a link of ours or of the site, its filters, or the underlay's IPv4 addresses change, or a VXLAN
 /// goes, until it is cancelled.
 ///
@@ -56,33 +70,18 @@ pub async fn watch(
     triggers: mpsc::UnboundedSender<Trigger>,
     cancel: CancellationToken,
 ) {
-    let (mut failures, mut missed) = (0, false);
+    let mut source = Source::new("links", Trigger::Links);
     loop {
         let wait = match Listener::open(&mut site) {
             Ok(mut listener) => {
-                if failures > 0 {
-                    tracing::info!("changes of links are heard of again");
-                }
-                if missed {
-                    let _ = triggers.send(Trigger::Links);
-                }
-                failures = 0;
-                let error = tokio::select! {
+                source.opened(&triggers);
+                tokio::select! {
                     () = cancel.cancelled() => return,
-                    error = listener.listen(&mut site, &triggers) => error,
-                };
-                tracing::debug!(%error, "changes of links were missed");
-                PAUSE
-            }
-            Err(error) => {
-                if failures == 0 {
-                    tracing::warn!(%error, "cannot hear of changes of links: they are found at the next check only");
+                    error = listener.listen(&mut site, &triggers) => source.lost(&error),
                 }
-                failures += 1;
-                patience(failures)
             }
+            Err(error) => source.refused(&error),
         };
-        missed = true;
         tokio::select! {
             () = cancel.cancelled() => return,
             () = tokio::time::sleep(wait) => {}

@@ -11,6 +11,7 @@ pub mod manifests;
 pub mod nftables;
 pub mod object;
 pub mod service;
+mod source;
 pub mod timing;
 pub mod vtysh;
 

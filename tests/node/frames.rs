@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use network_operator::bpf::RouterOp;
 use network_operator::bpf::host::HostRouter;
-use network_operator::bpf::program::Pins;
+use network_operator::bpf::pins::Pins;
 use network_operator::link::netlink::Netlink;
 
 use super::packets::{four, one_hop_on, six, tagged, to_mac, udp4, with};

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
-use std::process::Command;
 use std::time::Duration;
 
+use super::world::sh;
 use crate::lab::Expected;
 use network_operator::link::netlink::Netlink;
 use network_operator::link::{DesiredLinks, LinkPlan, VrfLinks, plan};
@@ -15,13 +15,6 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 const UNDERLAY: &str = "ip link add dum.underlay mtu 9100 type dummy; ip addr add 192.0.2.129/32 dev dum.underlay; ip link set dum.underlay up";
-
-fn sh(command: &str) -> String {
-    let output = Command::new("sh").args(["-ec", command]).output().unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    assert!(output.status.success(), "`{command}`: {}{}", text(&output.stdout), text(&output.stderr));
-    text(&output.stdout)
-}
 
 struct Rig {
     runtime: tokio::runtime::Runtime,

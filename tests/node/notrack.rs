@@ -14,6 +14,8 @@ use nix::sched::{CloneFlags, setns, unshare};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::world::sh;
+
 const GOLDEN: &str = "table inet network-operator {
 \tset links {
 \t\ttype ifname
@@ -54,16 +56,6 @@ const OTHER: &str = "table inet other {
 \t}
 }
 ";
-
-fn try_sh(command: &str) -> Result<String, String> {
-    let output = Command::new("sh").args(["-ec", command]).output().unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
-}
-
-fn sh(command: &str) -> String {
-    try_sh(command).unwrap_or_else(|error| panic!("`{command}`: {error}"))
-}
 
 fn nft(commands: &str) -> String {
     let mut child = Command::new("nft").args(["-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();

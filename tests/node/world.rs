@@ -7,7 +7,8 @@ use std::process::Command;
 use aya::programs::{ProgramInfo, SchedClassifier, TestRun, TestRunOptions};
 use network_operator::bpf::Port;
 use network_operator::bpf::counters::{Counter, Verdict};
-use network_operator::bpf::program::{Pins, Router};
+use network_operator::bpf::pins::Pins;
+use network_operator::bpf::program::Router;
 
 /// MAC addresses of the links; the neighbour beyond `out` is known.
 pub(crate) const IN: [u8; 6] = [2, 0, 0, 0, 1, 1];

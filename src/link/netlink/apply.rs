@@ -125,6 +125,6 @@ fn refused(op: &LinkOp, error: Error) -> LinkError {
     }
 }
 
-pub(super) fn errno(message: &ErrorMessage) -> Errno {
+pub(crate) fn errno(message: &ErrorMessage) -> Errno {
     Errno::from_raw(message.raw_code().saturating_neg())
 }

@@ -8,6 +8,7 @@ use rtnetlink::Handle;
 use rtnetlink::packet_route::link::LinkMessage;
 
 use super::{LinkError, LinkOp, ObservedLinks};
+pub(crate) use apply::errno;
 pub(crate) use observe::{ATTEMPTS, dump};
 
 /// A netlink socket of the agent's network namespace.
