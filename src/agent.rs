@@ -4,6 +4,7 @@ mod host;
 mod inputs;
 mod only_router;
 mod router;
+mod sessions;
 mod sources;
 mod told;
 
@@ -85,7 +86,11 @@ pub async fn run(config: AgentConfig, cancel: CancellationToken) -> anyhow::Resu
     let sources = sources::start(&config, files.template(), UNIT, &cancel).await?;
     let sources::Sources { triggers, objects, site, files: mut watcher, files_cancel, client } = sources;
     let (namespace, node) = (&config.namespace, &config.node_name);
-    let told = Told::new(client.map(|client| status::start(&client, namespace, node, &cancel).reports));
+    let reports = client.map(|client| status::start(&client, namespace, node, &cancel).reports);
+    if let Some(reports) = reports.clone() {
+        tokio::spawn(sessions::follow(reports, cancel.clone()));
+    }
+    let told = Told::new(reports);
     // It goes with what an agent that was killed has left.
     let offered = files.read_staged();
     let inputs = NodeInputs::new(config.node_name, config.operator_file, &files, objects, site, store.clone());

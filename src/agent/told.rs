@@ -1,7 +1,6 @@
 //! What is told to the API server of the runs of this node.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
@@ -9,18 +8,16 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::LastRun;
+use super::sessions::{PATIENCE, established, mark};
 use crate::api::VrfState;
 use crate::bpf::RouterProblem;
 use crate::desired::Rejection;
 use crate::frr::running;
 use crate::frr::vty::Vty;
-use crate::link::{LinkProblem, LinkRole, OwnedName};
+use crate::link::{LinkProblem, OwnedName};
 use crate::reconcile::{Outcome, Prepared};
 use crate::status::node::{NOT_JUDGED, RunReport, objects};
 use crate::trigger::{Identity, Objects};
-
-/// How long FRR may take to tell what no run depends on.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What is known for the next report. Without somebody who listens nothing is kept.
 pub(super) struct Told {
@@ -141,13 +138,7 @@ impl Told {
             (None, Some(_)) => &none,
             (None, None) => return,
         };
-        let established = tokio::time::timeout(PATIENCE, running::established(&Vty::default())).await;
-        let established = established.ok().and_then(Result::ok);
-        for vrf in &mut self.vrfs {
-            let neighbor = vrf.name.parse().map(|name| LinkRole::VethDefault.name(&name));
-            vrf.session_established =
-                neighbor.ok().and_then(|name| Some(established.as_ref()?.contains(name.as_str())));
-        }
+        mark(&mut self.vrfs, established().await.as_ref());
         let Attempt { judged, objects: all, rejections, problems } = attempt;
         let reason = if *judged { "RunFailed" } else { NOT_JUDGED };
         if done.is_some() || self.frr_version.is_none() {

@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::condition::shortened;
 use super::node::RunReport;
-use crate::api::{NodeNetworkStateStatus, RunState, VrfRouteConfigurationStatus};
+use crate::api::{LastRun, NodeNetworkStateStatus, RunState, VrfRouteConfigurationStatus};
 
 /// One event.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,7 +66,10 @@ pub fn of_node(old: &NodeNetworkStateStatus, new: &NodeNetworkStateStatus, repor
     let recovered = before.filter(|_| now.is_none());
     let recovered = recovered
         .map(|_| News::new(Weight::Normal, "Recovered", "the node runs what the objects say again".to_owned()));
-    let repaired = report.done.clone().filter(|_| report.repair);
+    // A report may come again with more of the same run; the API server keeps times by the second.
+    let run = |run: &LastRun| (run.start.0.as_second(), run.message.clone());
+    let again = old.last_run.as_ref().map(run) == new.last_run.as_ref().map(run);
+    let repaired = report.done.clone().filter(|_| report.repair && !again);
     let repaired = repaired.map(|done| News::new(Weight::Normal, "Repaired", format!("put back: {done}")));
     [failure, recovered, repaired].into_iter().flatten().collect()
 }
@@ -74,7 +77,8 @@ pub fn of_node(old: &NodeNetworkStateStatus, new: &NodeNetworkStateStatus, repor
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{ObjectResult, ObjectState};
+    use crate::api::{ObjectResult, ObjectState, VrfState};
+    use crate::status::node::next;
     use crate::status::summary::{NodeView, Target, summarise};
 
     /// The events of one object while its nodes say these things, one after the other.
@@ -118,5 +122,47 @@ mod tests {
         assert_eq!(told(&[(1, &both(Applied, Rejected)), (1, &both(Rejected, Rejected))]), ["Rejected"]);
         let fixed = told(&[(1, &both(Rejected, Rejected)), (2, &both(Applied, Applied)), (3, &both(Applied, Applied))]);
         assert_eq!(fixed, ["Rejected", "Accepted", "Applied", "Accepted", "Applied"]);
+    }
+
+    #[test]
+    fn a_repair_is_one_event_though_its_report_comes_again_with_a_session() {
+        let vrf = |established| VrfState {
+            name: "a".to_owned(),
+            vni: Some(1),
+            up: true,
+            session_established: Some(established),
+            message: String::new(),
+        };
+        let mut report = RunReport {
+            start: "2026-01-01T00:00:00.5Z".parse().unwrap(),
+            took: std::time::Duration::from_secs(1),
+            done: Some("link vd.a".to_owned()),
+            repair: true,
+            failure: None,
+            incomplete: false,
+            router: Vec::new(),
+            objects: Vec::new(),
+            vrfs: vec![vrf(false)],
+            configuration: None,
+            frr_version: None,
+        };
+        let old = NodeNetworkStateStatus::default();
+        let first = next(&old, &report, report.start).unwrap();
+        let reasons = |old: &NodeNetworkStateStatus, new: &NodeNetworkStateStatus, report: &RunReport| {
+            of_node(old, new, report).into_iter().map(|news| news.reason).collect::<Vec<_>>()
+        };
+        assert_eq!(reasons(&old, &first, &report), ["Repaired"]);
+        report.vrfs = vec![vrf(true)];
+        // As the API server gives it back.
+        let mut kept = first.clone();
+        kept.last_run.as_mut().unwrap().start.0 = "2026-01-01T00:00:00Z".parse().unwrap();
+        for before in [&first, &kept] {
+            let again = next(before, &report, report.start).unwrap();
+            assert_eq!(again.vrfs, report.vrfs);
+            assert_eq!(reasons(before, &again, &report), [""; 0]);
+        }
+        report.start = "2026-01-01T00:00:09Z".parse().unwrap();
+        let later = next(&first, &report, report.start).unwrap();
+        assert_eq!(reasons(&first, &later, &report), ["Repaired"]);
     }
 }
