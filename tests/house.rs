@@ -34,6 +34,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("frr/check", &["systemd"]),
     ("frr/running", &[]),
     ("frr/converge", &[]),
+    ("frr/teller", &[]),
     ("trigger", &["api", "desired"]),
     ("trigger/kube", &["api", "desired", "trigger"]),
     ("trigger/manifests", &["api", "desired", "trigger"]),
@@ -66,7 +67,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 ];
 
 /// Modules that a name of a parent does not stand for.
-const ADAPTERS: [&str; 27] = [
+const ADAPTERS: [&str; 28] = [
     "bpf/filters",
     "bpf/host",
     "bpf/pins",
@@ -83,6 +84,7 @@ const ADAPTERS: [&str; 27] = [
     "systemd",
     "frr/running",
     "frr/converge",
+    "frr/teller",
     "trigger/kube",
     "trigger/manifests",
     "trigger/files",

@@ -32,6 +32,13 @@ impl Command {
         let (family, list) = (words.find(|word| *word != "no")?, words.next()?);
         list.ends_with("-list").then(|| format!("{family} {list}"))
     }
+
+    /// Whether FRR's northbound takes it as part of a transaction (`CMD_ATTR_YANG`): route-maps and prefix-lists.
+    pub(super) fn is_transactional(&self) -> bool {
+        let outermost = self.blocks.first().or(self.forms.first());
+        let text = outermost.map_or("", |text| text.strip_prefix("no ").unwrap_or(text));
+        ["route-map ", "ip prefix-list ", "ipv6 prefix-list "].iter().any(|start| text.starts_with(start))
+    }
 }
 
 /// Commands that give lines to FRR: policy before whoever goes by it, for a route-map that is called and not there permits all.

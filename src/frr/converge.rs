@@ -1,14 +1,14 @@
 //! FRR's running configuration over the vty sockets: read it, give it lines, take lines out.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
 use futures::future::try_join_all;
 
 use super::command::{Command, Verdict, giving, taking};
 use super::config::{Config, Line};
 use super::running::{RunningError, sessions};
-use super::vty::{Vty, VtyError, VtySession};
+use super::teller::Teller;
+use super::vty::Vty;
 
 /// The configuration that FRR runs. Routing policy is what bgpd has of it.
 ///
@@ -44,7 +44,7 @@ async fn carry_out(vty: &Vty, commands: &[Command], lines: usize) -> Result<Vec<
     if commands.is_empty() {
         return Ok(Vec::new());
     }
-    let told = sessions(vty).await?.into_iter().map(|session| Teller { session, open: Vec::new() }.tell(commands));
+    let told = sessions(vty).await?.into_iter().map(|session| Teller::new(session).tell(commands));
     let mut verdicts = vec![Verdict::Unknown; lines];
     for (line, verdict) in try_join_all(told).await?.into_iter().flatten() {
         let Some(so_far) = verdicts.get_mut(line) else { continue };
@@ -55,84 +55,4 @@ async fn carry_out(vty: &Vty, commands: &[Command], lines: usize) -> Result<Vec<
         };
     }
     Ok(verdicts)
-}
-
-/// One daemon that is told commands.
-struct Teller {
-    session: VtySession,
-    /// The blocks that the session stands in.
-    open: Vec<String>,
-}
-
-impl Teller {
-    async fn tell(mut self, commands: &[Command]) -> Result<Vec<(usize, Verdict)>, VtyError> {
-        self.session.ask("configure terminal").await?;
-        let mut verdicts = Vec::new();
-        // What is not known at all is not asked for again with each line of its kind, or of its block.
-        let mut closed: Option<(Arc<[String]>, Verdict)> = None;
-        let mut unknown = BTreeSet::new();
-        for command in commands {
-            if let Some((blocks, verdict)) = &closed
-                && *blocks == command.blocks
-            {
-                verdicts.push((command.line, verdict.clone()));
-                continue;
-            }
-            let kind = command.kind();
-            if kind.as_ref().is_some_and(|kind| unknown.contains(kind)) {
-                verdicts.push((command.line, Verdict::Unknown));
-                continue;
-            }
-            let verdict = match self.enter(&command.blocks).await? {
-                Verdict::Taken => self.say(&command.forms).await?,
-                verdict => {
-                    closed = Some((command.blocks.clone(), verdict.clone()));
-                    verdict
-                }
-            };
-            if verdict == Verdict::Unknown {
-                unknown.extend(kind);
-            }
-            verdicts.push((command.line, verdict));
-        }
-        self.session.ask("end").await?;
-        Ok(verdicts)
-    }
-
-    /// Goes to the block, out of the others and into this.
-    async fn enter(&mut self, blocks: &[String]) -> Result<Verdict, VtyError> {
-        let common = self.open.iter().zip(blocks).take_while(|(a, b)| a == b).count();
-        for _ in common..self.open.len() {
-            self.session.ask("exit").await?;
-        }
-        self.open.truncate(common);
-        for block in blocks.iter().skip(common) {
-            match self.say(std::slice::from_ref(block)).await? {
-                Verdict::Taken => {}
-                verdict => return Ok(verdict),
-            }
-        }
-        Ok(Verdict::Taken)
-    }
-
-    async fn say(&mut self, forms: &[String]) -> Result<Verdict, VtyError> {
-        let mut verdict = Verdict::Unknown;
-        for form in forms {
-            verdict = match self.session.ask(form).await {
-                Ok(_) => {
-                    let line = Line { blocks: self.open.as_slice().into(), text: form.clone() };
-                    if line.opens_block() {
-                        self.open.push(line.text);
-                    }
-                    return Ok(Verdict::Taken);
-                }
-                Err(VtyError::Refused { known: false, .. }) => Verdict::Unknown,
-                Err(VtyError::Refused { answer, .. }) => {
-                    Verdict::Refused(answer.split_whitespace().collect::<Vec<_>>().join(" "))
-                }
-                Err(error) => return Err(error),
-            };
-        }
-        Ok(verdict)
-    }
 }

@@ -13,5 +13,6 @@ pub mod running;
 mod section;
 pub mod service;
 mod spelling;
+mod teller;
 pub mod template;
 pub mod vty;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::lab::{Bridge, FROM_MANIFESTS, Image, MANIFESTS, Node, Spelling};
 
-/// Half of it is plenty on cores that have nothing else to do.
-const LIMIT: Duration = Duration::from_secs(1200);
+/// A third of it is plenty on cores that have nothing else to do.
+const LIMIT: Duration = Duration::from_secs(600);
 const VRFS: usize = 30;
 const PREFIXES: usize = 50;
 
