@@ -86,26 +86,32 @@ pub(super) fn taking(lines: &[Line]) -> Vec<Command> {
 const VRFS: u8 = 2;
 const OTHERS: u8 = 3;
 
+/// What lines of lists have in them.
+const LISTS: [&str; 4] = ["prefix-list ", "access-list ", "community-list ", "as-path "];
+
 /// Lists, what matches by them, VRFs, and all else.
 fn rank(line: &Line) -> u8 {
     let outermost = line.blocks.first().unwrap_or(&line.text);
-    let lists = ["prefix-list ", "access-list ", "community-list ", "as-path "];
     match outermost {
         text if text.starts_with("route-map ") => 1,
-        text if line.blocks.is_empty() && lists.iter().any(|list| text.contains(list)) => 0,
+        text if line.blocks.is_empty() && LISTS.iter().any(|list| text.contains(list)) => 0,
         text if text.starts_with("vrf ") => VRFS,
         _ => OTHERS,
     }
 }
 
 /// `no LINE`, and shorter forms for lines whose values FRR does not want to hear again (as frr-reload.py does it), but never so
-/// short that more goes than the line: `no neighbor X timers` stands for `neighbor X timers 3 9`, `no neighbor X` does not.
+/// short that more goes than the line: `no neighbor X timers` stands for `neighbor X timers 3 9`, `no neighbor X` does not. An entry of
+/// a list has no shorter form: that would be the list.
 fn negations(text: &str) -> Vec<String> {
     if let Some(positive) = text.strip_prefix("no ") {
         return vec![positive.to_owned()];
     }
     const SHORTEST: usize = 3;
     let words: Vec<&str> = text.split(' ').collect();
+    if LISTS.iter().any(|list| text.contains(list)) {
+        return vec![format!("no {text}")];
+    }
     let lengths = (SHORTEST.min(words.len())..=words.len()).rev();
     lengths.map(|length| format!("no {}", words.iter().take(length).copied().collect::<Vec<_>>().join(" "))).collect()
 }
@@ -184,5 +190,7 @@ exit
         let forms = ["no neighbor x timers 3 9", "no neighbor x timers 3", "no neighbor x timers"];
         assert_eq!(negations("neighbor x timers 3 9"), forms);
         assert_eq!(negations("vni 1"), ["no vni 1"]);
+        let entry = "ip prefix-list pl seq 5 permit 10.0.0.0/8 le 16";
+        assert_eq!(negations(entry), [format!("no {entry}")], "the list stays");
     }
 }

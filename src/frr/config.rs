@@ -22,6 +22,18 @@ impl Line {
         opens(&self.blocks, &words)
     }
 
+    /// Whether it is routing policy: every daemon may print it, and each has a part of it.
+    pub fn is_policy(&self) -> bool {
+        let outermost = self.blocks.first().unwrap_or(&self.text);
+        let words: Vec<&str> = outermost.split(' ').collect();
+        matches!(
+            words.as_slice(),
+            ["route-map", ..]
+                | ["ip" | "ipv6", "prefix-list", ..]
+                | ["bgp", "as-path" | "community-list" | "extcommunity-list" | "large-community-list", ..]
+        )
+    }
+
     /// The block that the line opens: what the lines in it have as `blocks`.
     pub fn inner(&self) -> Arc<[String]> {
         self.blocks.iter().chain([&self.text]).cloned().collect()
@@ -67,7 +79,7 @@ impl Config {
         let mut seen = BTreeSet::new();
         let mut lines = Vec::new();
         for (daemon, config) in daemons {
-            let counts = |line: &&Line| daemon == authority || !is_policy(line);
+            let counts = |line: &&Line| daemon == authority || !line.is_policy();
             lines.extend(config.lines.iter().filter(counts).filter(|line| seen.insert(*line)).cloned());
         }
         Self { lines }
@@ -110,18 +122,6 @@ impl fmt::Display for Config {
         }
         Ok(())
     }
-}
-
-/// Routing policy: every daemon may print it, and each has a part of it.
-fn is_policy(line: &Line) -> bool {
-    let outermost = line.blocks.first().unwrap_or(&line.text);
-    let words: Vec<&str> = outermost.split(' ').collect();
-    matches!(
-        words.as_slice(),
-        ["route-map", ..]
-            | ["ip" | "ipv6", "prefix-list", ..]
-            | ["bgp", "as-path" | "community-list" | "extcommunity-list" | "large-community-list", ..]
-    )
 }
 
 fn closing(block: &str) -> &'static str {

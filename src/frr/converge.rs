@@ -1,13 +1,13 @@
 //! FRR's running configuration over the vty sockets: read it, give it lines, take lines out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use futures::future::try_join_all;
+use futures::future::{join_all, try_join_all};
 
 use super::command::{Command, Verdict, giving, taking};
 use super::config::{Config, Line};
 use super::running::{RunningError, sessions};
-use super::teller::Teller;
+use super::teller::{Manner, Teller, given_at_once};
 use super::vty::Vty;
 
 /// The configuration that FRR runs. Routing policy is what bgpd has of it.
@@ -28,7 +28,23 @@ pub async fn running(vty: &Vty) -> Result<Config, RunningError> {
 /// # Errors
 /// A daemon goes away.
 pub async fn give(vty: &Vty, lines: &[Line]) -> Result<Vec<Verdict>, RunningError> {
-    carry_out(vty, &giving(lines), lines.len()).await
+    let commands = giving(lines);
+    let mut verdicts = carry_out(vty, &commands, lines.len(), Manner::AtOnce).await?;
+    let mut lost: BTreeSet<usize> = given_at_once(&commands).map(|command| command.line).collect();
+    if lost.is_empty() {
+        return Ok(verdicts);
+    }
+    // Only what is shown has been taken: of a transaction that it refused, or that somebody else's has undone, FRR says nothing.
+    let running = running(vty).await?;
+    let seen: BTreeSet<&Line> = running.lines().iter().collect();
+    lost.retain(|line| lines.get(*line).is_some_and(|line| !seen.contains(line)));
+    let again: Vec<Command> = commands.into_iter().filter(|command| lost.contains(&command.line)).collect();
+    for (line, verdict) in carry_out(vty, &again, lines.len(), Manner::OneByOne).await?.into_iter().enumerate() {
+        if let (true, Some(before)) = (lost.contains(&line), verdicts.get_mut(line)) {
+            *before = verdict;
+        }
+    }
+    Ok(verdicts)
 }
 
 /// Takes lines out of FRR; one verdict for each. A line that went with another one is refused, which is no harm: what counts
@@ -37,16 +53,23 @@ pub async fn give(vty: &Vty, lines: &[Line]) -> Result<Vec<Verdict>, RunningErro
 /// # Errors
 /// A daemon goes away.
 pub async fn take(vty: &Vty, lines: &[Line]) -> Result<Vec<Verdict>, RunningError> {
-    carry_out(vty, &taking(lines), lines.len()).await
+    carry_out(vty, &taking(lines), lines.len(), Manner::AtOnce).await
 }
 
-async fn carry_out(vty: &Vty, commands: &[Command], lines: usize) -> Result<Vec<Verdict>, RunningError> {
-    if commands.is_empty() {
-        return Ok(Vec::new());
-    }
-    let told = sessions(vty).await?.into_iter().map(|session| Teller::new(session).tell(commands));
+async fn carry_out(
+    vty: &Vty,
+    commands: &[Command],
+    lines: usize,
+    manner: Manner,
+) -> Result<Vec<Verdict>, RunningError> {
     let mut verdicts = vec![Verdict::Unknown; lines];
-    for (line, verdict) in try_join_all(told).await?.into_iter().flatten() {
+    if commands.is_empty() {
+        return Ok(verdicts);
+    }
+    let told = sessions(vty).await?.into_iter().map(|session| Teller::new(session).tell(commands, manner));
+    // One that goes away keeps no other from the end of its transaction.
+    let told = join_all(told).await.into_iter().collect::<Result<Vec<_>, _>>()?;
+    for (line, verdict) in told.into_iter().flatten() {
         let Some(so_far) = verdicts.get_mut(line) else { continue };
         *so_far = match (&so_far, verdict) {
             (_, refused @ Verdict::Refused(_)) => refused,

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::command::{Command, Verdict};
 use super::config::Line;
-use super::vty::{VtyError, VtySession};
+use super::vty::{ANSWER, VtyError, VtySession};
 
 /// One daemon that is told commands.
 pub(super) struct Teller {
@@ -29,7 +30,7 @@ struct Transaction {
 }
 
 impl Transaction {
-    /// mgmtd (FRR 10) keeps what was not committed, and the next transaction, whosever it is, would take it along.
+    /// mgmtd (FRR 10) keeps what was not committed until the session ends.
     const MGMTD: Self = Self {
         enter: "configure terminal file-lock",
         begin: None,
@@ -41,59 +42,116 @@ impl Transaction {
 
 const ENTER: &str = "configure terminal";
 const END: &str = "XFRR_end_configuration";
-/// So many commands are one transaction at most: it is one answer, and that has a limit.
-const MOST: usize = 500;
+/// Fewer commands are given one by one: bgpd holds new sessions back for some seconds after a transaction (`bgp_config_end`).
+const LEAST: usize = 20;
+/// About so many commands are one transaction at most: it is one answer, and that has a limit.
+const MOST: usize = 250;
+/// How long one transaction may take.
+const COMMIT: Duration = Duration::from_secs(120);
+/// How long somebody else may have mgmtd's lock, such as a `vtysh -f`: without it, each command is refused.
+const LOCK: Duration = Duration::from_secs(20);
+const LOCK_AGAIN: Duration = Duration::from_millis(100);
+
+/// Cuts commands where one ends that is to be a transaction. No block is cut: an entry of a route-map without its `match` permits all.
+fn parts(commands: &[Command]) -> Vec<&[Command]> {
+    let (mut parts, mut rest, mut at) = (Vec::new(), commands, 1);
+    while let (Some(last), Some(next)) = (rest.get(at - 1), rest.get(at)) {
+        let full = at >= MOST && next.blocks.is_empty();
+        if full || last.is_transactional() != next.is_transactional() {
+            let (part, others) = rest.split_at(at);
+            parts.push(part);
+            (rest, at) = (others, 1);
+        } else {
+            at += 1;
+        }
+    }
+    parts.push(rest);
+    parts
+}
+
+/// Whether these commands are given as a transaction.
+fn at_once(part: &[Command]) -> bool {
+    part.len() >= LEAST && part.first().is_some_and(Command::is_transactional)
+}
+
+/// The commands that go as parts of transactions: FRR tells of none of them alone, and not always that the whole was refused
+/// (`cmd_execute_command_real` of its lib/command.c commits before `XFRR_end_configuration` and drops the result).
+pub(super) fn given_at_once(commands: &[Command]) -> impl Iterator<Item = &Command> {
+    parts(commands).into_iter().filter(|part| at_once(part)).flatten()
+}
+
+/// How commands are given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Manner {
+    /// As transactions, where they are many.
+    AtOnce,
+    /// Each alone, so that FRR's words are about it.
+    OneByOne,
+}
 
 impl Teller {
     pub(super) fn new(session: VtySession) -> Self {
         Self { session, open: Vec::new() }
     }
 
-    pub(super) async fn tell(mut self, commands: &[Command]) -> Result<Verdicts, VtyError> {
+    pub(super) async fn tell(mut self, commands: &[Command], manner: Manner) -> Result<Verdicts, VtyError> {
         let begin = Instant::now();
         let transaction = match self.session.daemon() {
             "mgmtd" => Transaction::MGMTD,
-            _ => {
-                // What somebody began who was killed: bgpd holds new sessions back until it ends, for ten minutes at most.
-                self.session.ask(ENTER).await?;
-                self.takes(END).await?;
-                self.leave().await?;
-                Transaction::OTHERS
-            }
+            _ => Transaction::OTHERS,
         };
+        if self.session.daemon() == "bgpd" {
+            // What somebody began who was killed: it holds new sessions back until that ends, for ten minutes at most.
+            self.session.ask(ENTER).await?;
+            self.takes(END).await?;
+            self.leave().await?;
+        }
         let mut verdicts = Vec::new();
-        for alike in commands.chunk_by(|a, b| a.is_transactional() == b.is_transactional()) {
-            for commands in alike.chunks(MOST) {
-                let at_once = match commands {
-                    [first, _, ..] if first.is_transactional() => self.at_once(commands, &transaction).await?,
-                    _ => None,
-                };
-                verdicts.extend(match at_once {
-                    Some(verdicts) => verdicts,
-                    None => self.one_by_one(commands).await?,
-                });
-            }
+        for part in parts(commands) {
+            let given = match manner {
+                Manner::AtOnce if at_once(part) => self.as_transaction(part, &transaction).await?,
+                _ => None,
+            };
+            verdicts.extend(match given {
+                Some(verdicts) => verdicts,
+                None => self.one_by_one(part).await?,
+            });
         }
         let (daemon, seconds) = (self.session.daemon(), begin.elapsed().as_secs_f32());
-        tracing::debug!(daemon, commands = commands.len(), seconds, "told");
+        tracing::debug!(daemon, commands = commands.len(), ?manner, seconds, "told");
         Ok(verdicts)
     }
 
     /// Nothing, where it did not come to a transaction, or it was refused: one by one it is known which command that is.
-    async fn at_once(&mut self, commands: &[Command], how: &Transaction) -> Result<Option<Verdicts>, VtyError> {
-        if !self.takes(how.enter).await? {
+    async fn as_transaction(&mut self, commands: &[Command], how: &Transaction) -> Result<Option<Verdicts>, VtyError> {
+        if !self.enter_for(how).await? {
             return Ok(None);
         }
         if let Some(begin) = how.begin {
             self.session.ask(begin).await?;
         }
         let verdicts = self.in_turn(commands).await?;
-        let taken = self.takes(how.commit).await?;
+        let taken = self.said_yes(how.commit, COMMIT).await?;
         if let (false, Some(abort)) = (taken, how.abort) {
-            self.session.ask(abort).await?;
+            self.takes(abort).await?;
         }
         self.leave().await?;
         Ok(taken.then_some(verdicts))
+    }
+
+    /// Waits for mgmtd's lock. One that knows no such command says so at once.
+    async fn enter_for(&mut self, how: &Transaction) -> Result<bool, VtyError> {
+        let end = Instant::now() + LOCK;
+        loop {
+            match self.session.ask(how.enter).await {
+                Ok(_) => return Ok(true),
+                Err(VtyError::Refused { known: true, .. }) if Instant::now() < end => {
+                    tokio::time::sleep(LOCK_AGAIN).await;
+                }
+                Err(VtyError::Refused { .. }) => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     async fn one_by_one(&mut self, commands: &[Command]) -> Result<Verdicts, VtyError> {
@@ -109,10 +167,14 @@ impl Teller {
     }
 
     async fn takes(&mut self, command: &str) -> Result<bool, VtyError> {
-        match self.session.ask(command).await {
+        self.said_yes(command, ANSWER).await
+    }
+
+    async fn said_yes(&mut self, command: &str, limit: Duration) -> Result<bool, VtyError> {
+        match self.session.ask_within(command, limit).await {
             Ok(_) => Ok(true),
             Err(error @ VtyError::Refused { .. }) => {
-                tracing::debug!(%error, "commands are given one by one");
+                tracing::debug!(%error, "refused");
                 Ok(false)
             }
             Err(error) => Err(error),
@@ -202,14 +264,16 @@ mod tests {
     use crate::frr::config::Config;
     use crate::frr::vty::Vty;
 
-    const TEXT: &str = "router bgp 1
- neighbor dv.a interface remote-as internal
-exit
-ip prefix-list pl seq 1 permit 10.0.0.0/8
-route-map rm permit 2
- match ip address prefix-list pl
-exit
-";
+    /// Policy enough for a transaction, and a neighbor.
+    fn text() -> String {
+        let lists: String = (1..LEAST).map(|n| format!("ip prefix-list pl seq {n} permit 10.{n}.0.0/16\n")).collect();
+        let neighbor = "router bgp 1\n neighbor dv.a interface remote-as internal\nexit\n";
+        format!("{neighbor}{lists}route-map rm permit 2\n match ip address prefix-list pl\nexit\n")
+    }
+
+    fn commands(text: &str) -> Vec<Command> {
+        giving(&Difference::between(&Config::parse(text), &Config::default()).missing)
+    }
 
     type Heard = Arc<Mutex<Vec<String>>>;
 
@@ -235,31 +299,46 @@ exit
         heard
     }
 
-    async fn told(name: &str, refuses: &'static [&'static str]) -> (Vec<String>, Vec<Verdict>) {
+    async fn told_in(manner: Manner, name: &str, refuses: &'static [&'static str]) -> (Vec<String>, Vec<Verdict>) {
         let folder = tempfile::tempdir().unwrap();
         let heard = daemon(folder.path(), name, refuses);
-        let lines = Difference::between(&Config::parse(TEXT), &Config::default()).missing;
         let session = Vty::new(folder.path()).session(name).await.unwrap();
-        let verdicts = Teller::new(session).tell(&giving(&lines)).await.unwrap();
+        let verdicts = Teller::new(session).tell(&commands(&text()), manner).await.unwrap();
         let heard = heard.lock().unwrap().split_off(1);
-        (heard, verdicts.into_iter().map(|(_, verdict)| verdict).collect())
+        // One line stands for all entries of the list.
+        let heard =
+            heard.into_iter().filter(|command| !command.contains("prefix-list pl seq") || command.contains("seq 1 "));
+        (heard.collect(), verdicts.into_iter().map(|(_, verdict)| verdict).collect())
+    }
+
+    async fn told(name: &str, refuses: &'static [&'static str]) -> (Vec<String>, Vec<Verdict>) {
+        told_in(Manner::AtOnce, name, refuses).await
     }
 
     const POLICY: [&str; 3] =
-        ["ip prefix-list pl seq 1 permit 10.0.0.0/8", "route-map rm permit 2", "match ip address prefix-list pl"];
+        ["ip prefix-list pl seq 1 permit 10.1.0.0/16", "route-map rm permit 2", "match ip address prefix-list pl"];
     const NEIGHBOR: [&str; 4] =
         ["configure terminal", "router bgp 1", "neighbor dv.a interface remote-as internal", "end"];
+    const ENDED: [&str; 3] = ["configure terminal", END, "end"];
 
     #[tokio::test]
-    async fn policy_is_one_transaction_and_the_rest_is_not() {
+    async fn much_policy_is_one_transaction_and_the_rest_is_not() {
         let (heard, verdicts) = told("bgpd", &[]).await;
-        let before = ["configure terminal", END, "end", "configure terminal", "XFRR_start_configuration"];
-        assert_eq!(heard, [&before[..], &POLICY, &[END, "end"], &NEIGHBOR].concat());
-        assert_eq!(verdicts, vec![Verdict::Taken; 5]);
+        let before = ["configure terminal", "XFRR_start_configuration"];
+        assert_eq!(heard, [&ENDED[..], &before, &POLICY, &[END, "end"], &NEIGHBOR].concat());
+        assert!(verdicts.len() == LEAST + 3 && verdicts.iter().all(|verdict| *verdict == Verdict::Taken));
         let (heard, verdicts) = told("mgmtd", &[]).await;
         let before = ["configure terminal file-lock"];
         assert_eq!(heard, [&before[..], &POLICY, &["mgmt commit apply", "end"], &NEIGHBOR].concat());
-        assert_eq!(verdicts, vec![Verdict::Taken; 5]);
+        assert!(verdicts.iter().all(|verdict| *verdict == Verdict::Taken));
+    }
+
+    #[tokio::test]
+    async fn what_is_to_be_given_one_by_one_is_no_transaction() {
+        let (heard, _) = told_in(Manner::OneByOne, "bgpd", &[]).await;
+        assert_eq!(heard, [&ENDED[..], &["configure terminal"], &POLICY, &["end"], &NEIGHBOR].concat());
+        let few = commands("ip prefix-list pl seq 1 permit 10.0.0.0/8\nip prefix-list pl seq 2 permit 10.0.0.0/8\n");
+        assert_eq!(given_at_once(&few).count(), 0);
     }
 
     #[tokio::test]
@@ -269,29 +348,27 @@ exit
         let again = ["mgmt commit apply", "mgmt commit abort", "end", "configure terminal"];
         assert_eq!(heard, [&first[..], &POLICY, &again, &POLICY, &["end"], &NEIGHBOR].concat());
         assert_eq!(verdicts.iter().filter(|verdict| **verdict == Verdict::Refused("% no".to_owned())).count(), 1);
-        let (heard, verdicts) = told("bgpd", &[END]).await;
-        assert_eq!(heard.iter().filter(|command| *command == POLICY[0]).count(), 2, "{heard:?}");
-        assert_eq!(verdicts, vec![Verdict::Taken; 5]);
     }
 
-    #[tokio::test]
-    async fn where_somebody_else_has_the_lock_commands_are_given_one_by_one() {
+    #[tokio::test(start_paused = true)]
+    async fn somebody_elses_lock_is_waited_for_and_then_commands_are_given_one_by_one() {
         let (heard, verdicts) = told("mgmtd", &["configure terminal file-lock"]).await;
-        let first = ["configure terminal file-lock", "configure terminal"];
-        assert_eq!(heard, [&first[..], &POLICY, &["end"], &NEIGHBOR].concat());
-        assert_eq!(verdicts, vec![Verdict::Taken; 5]);
+        let asked = heard.iter().filter(|command| *command == "configure terminal file-lock").count();
+        assert!(asked > 100, "{asked}");
+        let then: Vec<String> = heard.into_iter().skip(asked).collect();
+        assert_eq!(then, [&["configure terminal"], &POLICY[..], &["end"], &NEIGHBOR].concat());
+        assert!(verdicts.iter().all(|verdict| *verdict == Verdict::Taken));
     }
 
-    #[tokio::test]
-    async fn no_transaction_is_longer_than_an_answer_may_take() {
-        let folder = tempfile::tempdir().unwrap();
-        let heard = daemon(folder.path(), "zebra", &[]);
-        let text: String = (1..=1201).map(|n| format!("ip prefix-list pl seq {n} permit 10.0.0.0/8\n")).collect();
-        let lines = Difference::between(&Config::parse(&text), &Config::default()).missing;
-        let session = Vty::new(folder.path()).session("zebra").await.unwrap();
-        assert_eq!(Teller::new(session).tell(&giving(&lines)).await.unwrap().len(), 1201);
-        let heard = heard.lock().unwrap();
-        assert_eq!(heard.iter().filter(|command| *command == "XFRR_start_configuration").count(), 3);
-        assert_eq!(heard.iter().filter(|command| command.contains("prefix-list")).count(), 1201);
+    #[test]
+    fn a_transaction_has_an_end_but_never_within_a_block() {
+        let entry = |n: usize| format!("route-map rm permit {n}\n match ip address prefix-list pl\n set tag 1\nexit\n");
+        let all = commands(&(1..=200).map(entry).collect::<String>());
+        assert_eq!(all.len(), 600);
+        let cut = parts(&all);
+        assert_eq!(cut.iter().map(|part| part.len()).collect::<Vec<_>>(), [252, 252, 96]);
+        assert!(cut.iter().all(|part| part[0].blocks.is_empty()));
+        assert_eq!(given_at_once(&all).count(), 600);
+        assert_eq!(parts(&[]), [&[][..]]);
     }
 }

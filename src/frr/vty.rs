@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
-/// How long one answer may take.
-const LIMIT: Duration = Duration::from_secs(30);
+/// How long an answer may take, if nothing else is said.
+pub(super) const ANSWER: Duration = Duration::from_secs(30);
 /// `CMD_SUCCESS` of FRR's lib/command.h.
 const SUCCESS: u8 = 0;
 /// `CMD_ERR_NO_MATCH`, `CMD_ERR_AMBIGUOUS`, `CMD_ERR_INCOMPLETE`: the daemon has no such command.
@@ -35,12 +35,14 @@ pub enum VtyError {
         source: io::Error,
     },
     /// No answer in time.
-    #[error("{daemon} did not answer `{command}` within {}s", LIMIT.as_secs())]
+    #[error("{daemon} did not answer `{command}` within {}s", limit.as_secs())]
     Slow {
         /// The daemon.
         daemon: String,
         /// What was asked.
         command: String,
+        /// How long it had.
+        limit: Duration,
     },
     /// The daemon does not take the command.
     #[error("{daemon} refused `{command}`: {answer}")]
@@ -122,8 +124,16 @@ impl VtySession {
     /// # Errors
     /// The daemon is gone, too slow, or refuses the command.
     pub async fn ask(&mut self, command: &str) -> Result<String, VtyError> {
-        let answer = tokio::time::timeout(LIMIT, self.exchange(command)).await;
-        let slow = || VtyError::Slow { daemon: self.daemon.clone(), command: command.to_owned() };
+        self.ask_within(command, ANSWER).await
+    }
+
+    /// The same for what may take longer, or must not.
+    ///
+    /// # Errors
+    /// As [`VtySession::ask`].
+    pub async fn ask_within(&mut self, command: &str, limit: Duration) -> Result<String, VtyError> {
+        let answer = tokio::time::timeout(limit, self.exchange(command)).await;
+        let slow = || VtyError::Slow { daemon: self.daemon.clone(), command: command.to_owned(), limit };
         let exchanged = answer.map_err(|_| slow())?;
         let (answer, status) = exchanged.map_err(|source| VtyError::Io {
             daemon: self.daemon.clone(),

@@ -242,7 +242,7 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
                 Some(Verdict::Unknown) if !is_ours(line) => {
                     tracing::warn!(line = name, "no daemon of FRR that runs knows this line");
                 }
-                Some(Verdict::Taken) if !is_ours(line) || !line.text.starts_with("vni ") => {
+                Some(Verdict::Taken) if !is_ours(line) || !(line.text.starts_with("vni ") || line.is_policy()) => {
                     tracing::debug!(line = name, "FRR takes this line and does not show it");
                 }
                 _ => return true,

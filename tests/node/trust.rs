@@ -87,6 +87,11 @@ fn what_frr_does_not_take_is_named_and_undone(image: Image) {
     );
     let words = ["`router bgp 64510 / neighbor 198.51.100.9 peer-group NOPE`: % Configure the peer-group first"];
     fails_and_changes_nothing(&fabric, &late, &words);
+    // Policy is given in transactions, and FRR tells of none that it refused on the way.
+    let mut lists: String = (1..60).map(|n| format!("ip prefix-list SITE seq {n} permit 10.{n}.0.0/16\n")).collect();
+    lists += "ip prefix-list SITE seq 60 permit 10.60.0.0/16 le 8\n";
+    let long = template.replacen("\nroute-map ", &format!("\n{lists}route-map "), 1);
+    fails_and_changes_nothing(&fabric, &long, &["`ip prefix-list SITE seq 60 permit 10.60.0.0/16 le 8`: "]);
     // A VNI that another VRF has. FRR's own reload leaves one of the two without, and says that all is well.
     let twice = behind("vrf vr-mine", " vni 101");
     fails_and_changes_nothing(&fabric, &twice, &["`vrf vr-mine / vni 101`: ", "101 is already"]);
