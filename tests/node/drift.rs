@@ -118,6 +118,7 @@ impl Rig {
     fn boot(image: Image, args: &str) -> Self {
         let bridge = Bridge::new();
         let node = Node::of_the_lab(&bridge, image, Spelling::Plain);
+        node.comes_first();
         node.give_manifests();
         node.start_agent(&format!("--manifests {MANIFESTS} {args}"));
         node.applied(0, LIMIT);
