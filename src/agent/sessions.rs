@@ -15,7 +15,7 @@ use crate::trigger::doubled;
 
 /// How long FRR may take to tell what no run depends on.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
-/// First wait after a run; doubled with each look that finds a session not established.
+/// First wait after a run; doubled with each look that finds a session not established. bgpd tells nobody when one is.
 const FIRST_LOOK: Duration = Duration::from_secs(2);
 const LAST_LOOK: Duration = Duration::from_secs(60);
 

@@ -107,11 +107,11 @@ fn negations(text: &str) -> Vec<String> {
     if let Some(positive) = text.strip_prefix("no ") {
         return vec![positive.to_owned()];
     }
-    const SHORTEST: usize = 3;
-    let words: Vec<&str> = text.split(' ').collect();
     if LISTS.iter().any(|list| text.contains(list)) {
         return vec![format!("no {text}")];
     }
+    const SHORTEST: usize = 3;
+    let words: Vec<&str> = text.split(' ').collect();
     let lengths = (SHORTEST.min(words.len())..=words.len()).rev();
     lengths.map(|length| format!("no {}", words.iter().take(length).copied().collect::<Vec<_>>().join(" "))).collect()
 }

@@ -39,9 +39,10 @@ pub async fn give(vty: &Vty, lines: &[Line]) -> Result<Vec<Verdict>, RunningErro
     let seen: BTreeSet<&Line> = running.lines().iter().collect();
     lost.retain(|line| lines.get(*line).is_some_and(|line| !seen.contains(line)));
     let again: Vec<Command> = commands.into_iter().filter(|command| lost.contains(&command.line)).collect();
-    for (line, verdict) in carry_out(vty, &again, lines.len(), Manner::OneByOne).await?.into_iter().enumerate() {
-        if let (true, Some(before)) = (lost.contains(&line), verdicts.get_mut(line)) {
-            *before = verdict;
+    let told = carry_out(vty, &again, lines.len(), Manner::OneByOne).await?;
+    for (line, (verdict, told)) in verdicts.iter_mut().zip(told).enumerate() {
+        if lost.contains(&line) {
+            *verdict = told;
         }
     }
     Ok(verdicts)

@@ -50,6 +50,7 @@ const MOST: usize = 250;
 const COMMIT: Duration = Duration::from_secs(120);
 /// How long somebody else may have mgmtd's lock, such as a `vtysh -f`: without it, each command is refused.
 const LOCK: Duration = Duration::from_secs(20);
+/// Until it is asked for again, as `vtysh -f` does: mgmtd tells nobody when it is free.
 const LOCK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Cuts commands where one ends that is to be a transaction. No block is cut: an entry of a route-map without its `match` permits all.
@@ -103,7 +104,7 @@ impl Teller {
         if self.session.daemon() == "bgpd" {
             // What somebody began who was killed: it holds new sessions back until that ends, for ten minutes at most.
             self.session.ask(ENTER).await?;
-            self.takes(END).await?;
+            self.takes(END, ANSWER).await?;
             self.leave().await?;
         }
         let mut verdicts = Vec::new();
@@ -131,9 +132,9 @@ impl Teller {
             self.session.ask(begin).await?;
         }
         let verdicts = self.in_turn(commands).await?;
-        let taken = self.said_yes(how.commit, COMMIT).await?;
+        let taken = self.takes(how.commit, COMMIT).await?;
         if let (false, Some(abort)) = (taken, how.abort) {
-            self.takes(abort).await?;
+            self.takes(abort, ANSWER).await?;
         }
         self.leave().await?;
         Ok(taken.then_some(verdicts))
@@ -166,11 +167,8 @@ impl Teller {
         self.session.ask("end").await.map(drop)
     }
 
-    async fn takes(&mut self, command: &str) -> Result<bool, VtyError> {
-        self.said_yes(command, ANSWER).await
-    }
-
-    async fn said_yes(&mut self, command: &str, limit: Duration) -> Result<bool, VtyError> {
+    /// Whether the daemon takes a command; that it refuses it is no error.
+    async fn takes(&mut self, command: &str, limit: Duration) -> Result<bool, VtyError> {
         match self.session.ask_within(command, limit).await {
             Ok(_) => Ok(true),
             Err(error @ VtyError::Refused { .. }) => {
