@@ -87,7 +87,9 @@ image_root() {
   for modules in "$root"/usr/lib/modules/*; do depmod -b "$root" "${modules##*/}"; done
   for unit in "${masked[@]}"; do ln -sf /dev/null "$root/etc/systemd/system/$unit"; done
   rm -f "$root/etc/machine-id" && touch "$root/etc/machine-id"
-  sed -i -e 's/^bgpd=no/bgpd=yes/' "$root/etc/frr/daemons"
+  # watchfrr kills what starts the daemons and loads frr.conf after 20 s, which leaves FRR with half of it: a node on a busy
+  # machine may take longer.
+  sed -i -e 's/^bgpd=no/bgpd=yes/' -e 's/^#*watchfrr_options=.*/watchfrr_options="--restart-timeout 300"/' "$root/etc/frr/daemons"
   printf '%s\n' vrf vxlan bridge veth dummy >"$root/etc/modules-load.d/lab.conf"
   install -m 755 "$here/image/lab-exec" "$root/usr/local/sbin/lab-exec"
   install -m 644 "$here/image/lab-exec.service" "$root/etc/systemd/system/lab-exec.service"

@@ -33,7 +33,7 @@ fn main_job(image: Image, spelling: Spelling) {
     let bgpd = node.pid("bgpd zebra");
     node.give_manifests();
     all_is_planned(node);
-    assert_eq!(foreign(node), before, "planning changes nothing");
+    before.assert_still(node, "after planning");
     node.start_agent(FROM_MANIFESTS);
     let mut applied = node.applied(0, LIMIT);
     assert_eq!(node.reloads(), 1);
@@ -62,10 +62,10 @@ fn main_job(image: Image, spelling: Spelling) {
     node.no_objects();
     node.applied(applied, Duration::from_secs(400));
     assert_eq!(node.ok("ip -o link | grep -E ': (vr|br|vx|vd|dv)\\.(blue|red|green)' || true"), "");
-    assert_eq!(foreign(node), before);
+    before.assert_still(node, "without objects");
     assert_eq!(node.pid("bgpd zebra"), bgpd);
     node.stop_agent();
-    assert_eq!(foreign(node), before, "stopping changes nothing");
+    before.assert_still(node, "after stopping");
 }
 
 /// Change sets, each of them one reload. The operator file knows green from the beginning of the third on.

@@ -140,7 +140,7 @@ fn cycles(image: Image) {
         }
     }
     let Rig { node, before, daemons, change_sets, log, .. } = &rig;
-    assert_eq!(foreign(node), *before, "{}", log.tail());
+    before.assert_still(node, &log.tail());
     assert_eq!(node.look().reloads, 0, "a reload that nobody asked for");
     assert_eq!(node.pid("bgpd zebra").split_whitespace().count(), 2);
     let (polls, seen) = node.watched();

@@ -225,7 +225,7 @@ fn killed(image: Image) {
     rig.node.ok("kill $(cat /run/soak.pid)");
     assert_eq!(rig.node.look().links, Vec::<String>::new());
     assert_eq!(rig.node.ok(FOLDER), rig.folder);
-    assert_eq!(foreign(&rig.node), rig.before);
+    rig.before.assert_still(&rig.node, "at the end");
     for error in &rig.log.errors {
         println!("[killed FRR {}] the agent said: {error}", image.frr());
     }
