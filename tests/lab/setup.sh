@@ -7,10 +7,11 @@ cache=${NETWORK_OPERATOR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/network-operator
 
 usage() {
   cat <<USAGE
-Usage: $0 [rust] [packages] [images] [apiserver]     (default: all of these, in this order)
+Usage: $0 [rust] [packages] [kernel] [images] [apiserver]     (default: all of these, in this order)
        $0 fuzzer
 
   packages   Debian packages that building and testing need (apt-get install)
+  kernel     Debian's cloud kernel, for tests under QEMU; it is unpacked and not installed
   images     node images with systemd and FRR: Debian 12 (FRR 8.4.4) and Debian 13 (FRR 10.3)
   apiserver  kube-apiserver, kube-controller-manager and kubectl, built from Debian's source package; nothing is
              built where KUBEBUILDER_ASSETS names a folder that holds them and etcd
@@ -29,8 +30,8 @@ die() { printf 'set-up: %s\n' "$*" >&2; exit 1; }
 made() { [ -e "$cache/$1" ] && [ "$(cat "$cache/$1.key" 2>/dev/null)" = "$2" ]; }
 key() { cat "$@" | sha256sum | cut -c1-32; }
 
-host_packages=(build-essential ca-certificates clang curl debian-archive-keyring dpkg-dev e2fsprogs etcd-server git golang-go
-  golang-github-modern-go-reflect2-dev iproute2 jq kmod libbpf-dev mmdebstrap nftables pkg-config python3 rsync user-mode-linux xz-utils)
+host_packages=(build-essential ca-certificates clang cpio curl debian-archive-keyring dpkg-dev e2fsprogs etcd-server git golang-go
+  golang-github-modern-go-reflect2-dev iproute2 jq kmod libbpf-dev mmdebstrap nftables pkg-config python3 qemu-system-x86 rsync user-mode-linux xz-utils)
 
 packages() {
   local missing=() p
@@ -51,6 +52,22 @@ packages() {
     [ -e "$modules/modules.dep" ] || depmod "$version"
   done
   say "packages: ready"
+}
+
+kernel() {
+  local want package
+  want=$(declare -f kernel | sha256sum | cut -c1-32)
+  if made kernel "$want"; then say "kernel for QEMU: ready"; return; fi
+  package() { apt-cache depends linux-image-cloud-amd64 2>/dev/null | awk '/Depends: linux-image-[0-9]/ { print $2; exit }'; }
+  [ -n "$(package)" ] || apt-get update -q >"$cache/apt.log" 2>&1 || die "apt-get update failed, see $cache/apt.log"
+  local work; work=$(mktemp -d "$cache/kernel.XXXXXX")
+  # shellcheck disable=SC2064
+  trap "rm -rf '$work'" RETURN
+  (cd "$work" && apt-get -q -o APT::Sandbox::User=root download "$(package)") >>"$cache/apt.log" 2>&1 ||
+    die "the download of Debian's cloud kernel failed, see $cache/apt.log"
+  dpkg-deb -x "$work"/*.deb "$work/root"
+  rm -rf "$cache/kernel" && mv "$work/root" "$cache/kernel" && echo "$want" >"$cache/kernel.key"
+  say "kernel for QEMU: ready"
 }
 
 image_packages=(systemd systemd-sysv dbus udev iproute2 frr frr-pythontools kmod procps jq iptables iputils-ping nftables python3-minimal traceroute)
@@ -170,10 +187,10 @@ case "${1:-}" in -h | --help) usage; exit 0 ;; esac
 mkdir -p "$cache"
 exec 9>"$cache/lock"
 flock -n 9 || { say "another set-up is running; waiting for it"; flock 9; }
-[ $# -gt 0 ] || set -- rust packages images apiserver
+[ $# -gt 0 ] || set -- rust packages kernel images apiserver
 for step in "$@"; do
   case "$step" in
-    packages | images | apiserver | rust | fuzzer) "$step" ;;
+    packages | kernel | images | apiserver | rust | fuzzer) "$step" ;;
     *) usage >&2; die "there is no step $step" ;;
   esac
 done

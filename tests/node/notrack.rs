@@ -208,17 +208,12 @@ fn what_nft_changes_is_seen() {
     assert!(nft("list tables\n").contains("table ip network-operator"));
 }
 
-/// A namespace beside this one, at the far end of link `v0`.
+/// A namespace beside this one, at the far end of a link.
 struct Far(Child);
 
 impl Far {
     fn new() -> Self {
-        let child = Command::new("unshare").args(["-n", "sleep", "600"]).spawn().unwrap();
-        let far = Self(child);
-        let own = std::fs::read_link("/proc/thread-self/ns/net").unwrap();
-        while std::fs::read_link(format!("/proc/{}/ns/net", far.0.id())).unwrap() == own {
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        let far = Self::beside();
         let id = far.0.id();
         sh(&format!(
             "ip link add v0 type veth peer name far netns {id}; ip addr add 10.9.0.1/24 dev v0; ip link set v0 up
@@ -227,6 +222,34 @@ impl Far {
              nsenter -t {id} -n ip addr add 10.9.0.2/24 dev far
              nsenter -t {id} -n ip route add 192.0.2.129 via 10.9.0.1"
         ));
+        far
+    }
+
+    /// Two of them, on both sides of a VRF: 10.9.0.2 on bridge `br.blue`, 10.8.0.2 behind `vd.blue`.
+    fn around_a_vrf() -> [Self; 2] {
+        let both = [Self::beside(), Self::beside()];
+        let [fabric, cluster] = both.each_ref().map(|far| far.0.id());
+        sh(&format!(
+            "echo 1 >/proc/sys/net/ipv4/ip_forward
+             ip link add vr.blue type vrf table 50; ip link set vr.blue up
+             ip link add br.blue master vr.blue type bridge; ip addr add 10.9.0.1/24 dev br.blue; ip link set br.blue up
+             ip link add v0 master br.blue type veth peer name far netns {fabric}; ip link set v0 up
+             ip link add vd.blue master vr.blue type veth peer name far netns {cluster}
+             ip addr add 10.8.0.1/24 dev vd.blue; ip link set vd.blue up
+             nsenter -t {fabric} -n ip addr add 10.9.0.2/24 dev far; nsenter -t {fabric} -n ip link set far up
+             nsenter -t {fabric} -n ip route add default via 10.9.0.1
+             nsenter -t {cluster} -n ip addr add 10.8.0.2/24 dev far; nsenter -t {cluster} -n ip link set far up"
+        ));
+        both
+    }
+
+    fn beside() -> Self {
+        let child = Command::new("unshare").args(["-n", "sleep", "600"]).spawn().unwrap();
+        let far = Self(child);
+        let own = std::fs::read_link("/proc/thread-self/ns/net").unwrap();
+        while std::fs::read_link(format!("/proc/{}/ns/net", far.0.id())).unwrap() == own {
+            std::thread::sleep(Duration::from_millis(5));
+        }
         far
     }
 
@@ -289,6 +312,53 @@ fn packets_of_links_and_of_the_vtep_leave_no_trace_in_conntrack() {
     far.sends("192.0.2.129", 1003);
     near.send_to(b"x", "10.9.0.2:4789").unwrap();
     assert!(tracked(1003) && tracked(4789), "another port, another source");
+}
+
+/// From the fabric through the VRF, to the VRF, and from it, to these ports.
+fn packets_of_the_vrf(fabric: &Far, through: u16, to: u16, from: u16) -> [bool; 3] {
+    let sent = || {
+        let shown: serde_json::Value = serde_json::from_str(&sh("ip -j -s link show dev vd.blue")).unwrap();
+        shown[0]["stats64"]["tx"]["packets"].as_u64().unwrap()
+    };
+    let before = sent();
+    fabric.sends("10.8.0.2", through);
+    let end = Instant::now() + Duration::from_secs(20);
+    while sent() == before {
+        assert!(Instant::now() < end, "nothing leaves by vd.blue");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    block_on(async {
+        // A socket that takes packets, lest ICMP errors are counted.
+        let socket = tokio::net::UdpSocket::bind(("0.0.0.0", to)).await.unwrap();
+        socket.bind_device(Some(b"vr.blue")).unwrap();
+        fabric.sends("10.9.0.1", to);
+        socket.recv_from(&mut [0; 9]).await.unwrap();
+        socket.send_to(b"x", ("10.9.0.2", from)).await.unwrap();
+    });
+    [through, to, from].map(tracked)
+}
+
+fn packets_of_a_vrf_leave_no_trace_in_conntrack() {
+    nft(OTHER);
+    let [fabric, _cluster] = Far::around_a_vrf();
+    let new = || ["prerouting", "output"].map(|chain| counted(chain, "new"));
+    let before = new();
+    assert_eq!(packets_of_the_vrf(&fabric, 3001, 3002, 3003), [true; 3], "without rules");
+    assert!(new()[0] > before[0] && new()[1] > before[1]);
+    write(&notrack(&["vr.blue"], None));
+    assert_eq!(packets_of_the_vrf(&fabric, 3021, 3022, 3023), [true; 3], "the VRF alone does not do");
+    write(&notrack(&["vr.blue", "br.blue", "vd.blue"], None));
+    let before = new();
+    assert_eq!(packets_of_the_vrf(&fabric, 3011, 3012, 3013), [false; 3]);
+    assert_eq!(new(), before);
+}
+
+/// Debian's kernel for User-Mode Linux has no nftables of family inet, and the machine's own may have no VRFs.
+#[test]
+fn conntrack_sees_nothing_of_a_vrf() {
+    if !crate::lab::under_qemu("notrack::conntrack_sees_nothing_of_a_vrf") {
+        in_namespace(packets_of_a_vrf_leave_no_trace_in_conntrack);
+    }
 }
 
 #[test]
