@@ -1,4 +1,4 @@
-//! What `plan` says is what then happens: link operations, lines of FRR, sessions that are reset.
+//! What `plan` says is what then happens: operations on links and the eBPF router, lines of FRR, sessions that are reset.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -28,7 +28,7 @@ fn frr_10_does_what_was_planned() {
 /// A session by VRF and neighbor.
 type Session = (String, String);
 
-/// Links, lines that FRR is given, lines that are taken out of it, each in words.
+/// Links and the eBPF router, lines that FRR is given, lines that are taken out of it, each in words.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Done {
     links: BTreeSet<String>,
@@ -93,8 +93,9 @@ impl Rig {
             lines.map(|line| line.as_str().unwrap().to_owned()).collect()
         };
         let text = node.ok(plan);
-        let links = text.lines().skip(1).take_while(|line| line.starts_with("  "));
-        let links = links.map(|line| line.trim().to_owned()).collect();
+        // The eBPF router's operations come behind those of the links.
+        let links = text.lines().take_while(|line| !line.starts_with("FRR:"));
+        let links = links.filter_map(|line| line.strip_prefix("  ")).map(str::to_owned).collect();
         let session = |session: &serde_json::Value| {
             let word = |key: &str| session[key].as_str().unwrap().to_owned();
             (word("vrf"), word("neighbor"))
