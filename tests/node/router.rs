@@ -199,17 +199,21 @@ fn no_packet_of_a_stream_is_lost_and_counters_go_on_when_the_agent_is_killed_res
     node.agent_says("run ended", ended, LIMIT);
     monotonic("started");
     assert_eq!(program(), first, "the same build goes on with its program");
-    // A build that knows this one's pin as another build's.
+    let pin = || node.ok("cd /sys/fs/bpf/network-operator && echo router-*");
+    let older = pin();
+    let agent = node.share("another-build");
+    std::fs::copy(env!("CARGO_BIN_EXE_network-operator"), &agent).unwrap();
+    std::fs::write(&agent, another_build()).unwrap();
     node.stop_agent();
-    node.ok("cd /sys/fs/bpf/network-operator && mv router-* router-0123456789abcdef");
+    node.ok("mount --bind /lab/another-build /labbin/network-operator");
     let replaced = node.says("replace the eBPF router of br.blue");
     node.start_agent(FROM_MANIFESTS);
     node.agent_says("replace the eBPF router of br.blue", replaced, LIMIT);
     monotonic("upgraded");
     assert_ne!(program(), first);
-    node.wait("the older build's pin goes", LIMIT, |node| {
-        let pins = node.ok("ls /sys/fs/bpf/network-operator");
-        if pins.contains("0123456789abcdef") { Err(pins) } else { Ok(()) }
+    node.wait("the older build's pin goes", LIMIT, |_| {
+        let pins = pin();
+        if pins.split_whitespace().count() == 1 && pins != older { Ok(()) } else { Err(pins) }
     });
     let mut sent = Vec::new();
     for machine in [node, leaf] {
@@ -224,6 +228,21 @@ fn no_packet_of_a_stream_is_lost_and_counters_go_on_when_the_agent_is_killed_res
     let sent: u64 = sent.iter().sum();
     monotonic("at the end");
     assert!(routed(node) - before >= sent, "{} of {sent}", routed(node) - before);
+}
+
+/// The agent with another program for the router: one that looks after a neighbour a nanosecond later.
+fn another_build() -> Vec<u8> {
+    let mut agent = std::fs::read(env!("CARGO_BIN_EXE_network-operator")).unwrap();
+    // A 64-bit little-endian ELF object (`ET_REL`) for eBPF (`EM_BPF`).
+    let object = agent
+        .windows(20)
+        .position(|bytes| bytes.starts_with(b"\x7fELF\x02\x01\x01") && bytes.ends_with(&[1, 0, 247, 0]))
+        .expect("the program is in the agent");
+    let refresh = 1_000_000_000_u32.to_le_bytes();
+    let place = agent[object..].windows(4).position(|bytes| bytes == refresh).expect("REFRESH of router.bpf.c");
+    assert!(place < 8192, "in the program, which comes first in the object: {place}");
+    agent[object + place..][..4].copy_from_slice(&1_000_000_001_u32.to_le_bytes());
+    agent
 }
 
 /// What was removed by hand is back within two seconds of being noticed: see drift.rs.
