@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::lab::{Bridge, FROM_MANIFESTS, Fabric, Image, MANIFESTS, Node, Spelling, lab_file};
 
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(180);
 const CONFIG: &str = "/opt/network-operator/config.yaml";
 const FILTERS: &str =
     "for link in $(ls /sys/class/net); do tc filter show dev $link ingress | sed \"s/^/$link: /\"; done";
