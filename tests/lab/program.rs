@@ -4,6 +4,8 @@
 use std::fs;
 use std::process::{Command, Stdio};
 
+use super::artefact;
+
 const MARKER: &str = "NETWORK_OPERATOR_IN_GUEST";
 
 /// Runs the test of that name again under QEMU with Debian's cloud kernel, and fails as it fails there. Gives `false` where it runs
@@ -13,7 +15,8 @@ pub fn under_qemu(test: &str) -> bool {
         return false;
     }
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab/guest.sh");
-    let output = Command::new(script).arg(std::env::current_exe().unwrap()).arg(test).output().unwrap();
+    let output = Command::new(script).arg(artefact("kernel")).arg(std::env::current_exe().unwrap()).arg(test).output();
+    let output = output.unwrap();
     let said = [output.stdout, output.stderr].concat();
     assert!(output.status.success(), "{test} failed under QEMU:\n{}", String::from_utf8_lossy(&said));
     true

@@ -33,6 +33,8 @@ key() { cat "$@" | sha256sum | cut -c1-32; }
 host_packages=(build-essential ca-certificates clang cpio curl debian-archive-keyring dpkg-dev e2fsprogs etcd-server git golang-go
   golang-github-modern-go-reflect2-dev iproute2 jq kmod libbpf-dev mmdebstrap nftables pkg-config python3 qemu-system-x86 rsync user-mode-linux xz-utils)
 
+lists() { apt-get update -q >"$cache/apt.log" 2>&1 || die "apt-get update failed, see $cache/apt.log"; }
+
 packages() {
   local missing=() p
   for p in "${host_packages[@]}"; do
@@ -40,7 +42,7 @@ packages() {
   done
   if [ ${#missing[@]} -gt 0 ]; then
     say "installing ${#missing[@]} Debian packages: ${missing[*]}"
-    apt-get update -q >"$cache/apt.log" 2>&1 || die "apt-get update failed, see $cache/apt.log"
+    lists
     DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}" >>"$cache/apt.log" 2>&1 ||
       die "apt-get install failed, see $cache/apt.log"
   fi
@@ -58,12 +60,12 @@ kernel() {
   local want package
   want=$(declare -f kernel | sha256sum | cut -c1-32)
   if made kernel "$want"; then say "kernel for QEMU: ready"; return; fi
-  package() { apt-cache depends linux-image-cloud-amd64 2>/dev/null | awk '/Depends: linux-image-[0-9]/ { print $2; exit }'; }
-  [ -n "$(package)" ] || apt-get update -q >"$cache/apt.log" 2>&1 || die "apt-get update failed, see $cache/apt.log"
+  lists
+  package=$(apt-cache depends linux-image-cloud-amd64 | awk '/Depends: linux-image-[0-9]/ { print $2; exit }')
   local work; work=$(mktemp -d "$cache/kernel.XXXXXX")
   # shellcheck disable=SC2064
   trap "rm -rf '$work'" RETURN
-  (cd "$work" && apt-get -q -o APT::Sandbox::User=root download "$(package)") >>"$cache/apt.log" 2>&1 ||
+  (cd "$work" && apt-get -q -o APT::Sandbox::User=root download "$package") >>"$cache/apt.log" 2>&1 ||
     die "the download of Debian's cloud kernel failed, see $cache/apt.log"
   dpkg-deb -x "$work"/*.deb "$work/root"
   rm -rf "$cache/kernel" && mv "$work/root" "$cache/kernel" && echo "$want" >"$cache/kernel.key"
