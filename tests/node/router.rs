@@ -1,11 +1,12 @@
 //! The eBPF router on the lab's node: what it carries, what it leaves alone, and that it stays.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use crate::lab::{Bridge, FROM_MANIFESTS, Fabric, Image, MANIFESTS, Node, Spelling, lab_file};
 
-const LIMIT: Duration = Duration::from_secs(180);
+const LIMIT: Duration = Duration::from_secs(120);
 const CONFIG: &str = "/opt/network-operator/config.yaml";
 const FILTERS: &str =
     "for link in $(ls /sys/class/net); do tc filter show dev $link ingress | sed \"s/^/$link: /\"; done";
@@ -202,8 +203,8 @@ fn no_packet_of_a_stream_is_lost_and_counters_go_on_when_the_agent_is_killed_res
     let pin = || node.ok("cd /sys/fs/bpf/network-operator && echo router-*");
     let older = pin();
     let agent = node.share("another-build");
-    std::fs::copy(env!("CARGO_BIN_EXE_network-operator"), &agent).unwrap();
     std::fs::write(&agent, another_build()).unwrap();
+    std::fs::set_permissions(&agent, std::fs::Permissions::from_mode(0o755)).unwrap();
     node.stop_agent();
     node.ok("mount --bind /lab/another-build /labbin/network-operator");
     let replaced = node.says("replace the eBPF router of br.blue");
