@@ -96,4 +96,19 @@ impl Node {
             if state.status == 0 { Ok(()) } else { Err(state.stdout + &state.stderr) }
         });
     }
+
+    /// What FRR knows of routes, and said, for whoever has to find out why one is missing.
+    pub fn routing(&self) -> String {
+        let asked = [
+            "show bgp vrf all summary",
+            "show bgp vrf all ipv4 unicast",
+            "show bgp l2vpn evpn route type prefix",
+            "show bgp l2vpn evpn vni",
+            "show ip route vrf all",
+            "show zebra client",
+            "show running-config",
+        ];
+        let told = asked.map(|command| format!("{command}\n{}", self.run(&format!("vtysh -c '{command}'")).stdout));
+        format!("{}\n{}\n{}", self.name(), told.join("\n"), self.last_words())
+    }
 }

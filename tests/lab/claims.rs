@@ -32,9 +32,10 @@ impl Fabric {
 
     /// Asserts that all claims come to hold.
     pub fn assert_claims(&self, limit: Duration) {
-        for claim in self.claims(limit) {
-            assert_eq!(claim.holds, Ok(()), "{}", claim.words);
-        }
+        let claims = self.claims(limit);
+        let failed: Vec<_> =
+            claims.iter().filter_map(|claim| Some((&claim.words, claim.holds.as_ref().err()?))).collect();
+        assert!(failed.is_empty(), "{failed:#?}\n{}\n{}", self.node.routing(), self.leaf.routing());
     }
 
     /// Waits for the BGP sessions of veth pairs, both ends.

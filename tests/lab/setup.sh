@@ -106,9 +106,10 @@ image_root() {
   for modules in "$root"/usr/lib/modules/*; do depmod -b "$root" "${modules##*/}"; done
   for unit in "${masked[@]}"; do ln -sf /dev/null "$root/etc/systemd/system/$unit"; done
   rm -f "$root/etc/machine-id" && touch "$root/etc/machine-id"
-  # watchfrr kills what starts the daemons and loads frr.conf after 20 s, which leaves FRR with half of it: a node on a busy
-  # machine may take longer.
-  sed -i -e 's/^bgpd=no/bgpd=yes/' -e 's/^#*watchfrr_options=.*/watchfrr_options="--restart-timeout 300"/' "$root/etc/frr/daemons"
+  # A node on a busy machine takes longer to start FRR than watchfrr waits. After 20 s it kills what starts the daemons and loads frr.conf,
+  # which leaves FRR with half of it. After 5 s (--interval) it starts each daemon that does not answer yet a second time beside that; a second
+  # mgmtd takes the first one's sockets before it finds that there is one and ends, and staticd asks in vain for its routes from then on.
+  sed -i -e 's/^bgpd=no/bgpd=yes/' -e 's/^#*watchfrr_options=.*/watchfrr_options="--interval 60 --restart-timeout 300"/' "$root/etc/frr/daemons"
   printf '%s\n' vrf vxlan bridge veth dummy >"$root/etc/modules-load.d/lab.conf"
   install -m 755 "$here/image/lab-exec" "$root/usr/local/sbin/lab-exec"
   install -m 644 "$here/image/lab-exec.service" "$root/etc/systemd/system/lab-exec.service"
