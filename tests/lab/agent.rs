@@ -106,9 +106,11 @@ impl Node {
             "show bgp l2vpn evpn vni",
             "show ip route vrf all",
             "show zebra client",
+            "show mgmt backend-adapter all",
             "show running-config",
         ];
-        let told = asked.map(|command| format!("{command}\n{}", self.run(&format!("vtysh -c '{command}'")).stdout));
-        format!("{}\n{}\n{}", self.name(), told.join("\n"), self.last_words())
+        // What one version does not know, or a daemon does not answer, keeps the rest from nobody.
+        let asked = asked.map(|command| format!("echo '{command}'; vtysh -c '{command}' 2>&1; "));
+        format!("{}\n{}\n{}", self.name(), self.run(&asked.concat()).stdout, self.last_words())
     }
 }
