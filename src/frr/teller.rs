@@ -48,11 +48,6 @@ const LEAST: usize = 20;
 const MOST: usize = 250;
 /// How long one transaction may take.
 const COMMIT: Duration = Duration::from_secs(120);
-/// How long somebody else may have mgmtd's lock, such as a `vtysh -f`: without it, each command is refused.
-const LOCK: Duration = Duration::from_secs(20);
-/// Until it is asked for again, as `vtysh -f` does: mgmtd tells nobody when it is free.
-const LOCK_AGAIN: Duration = Duration::from_millis(100);
-
 /// Cuts commands where one ends that is to be a transaction. No block is cut: an entry of a route-map without its `match` permits all.
 fn parts(commands: &[Command]) -> Vec<&[Command]> {
     let (mut parts, mut rest, mut at) = (Vec::new(), commands, 1);
@@ -125,7 +120,8 @@ impl Teller {
 
     /// Nothing, where it did not come to a transaction, or it was refused: one by one it is known which command that is.
     async fn as_transaction(&mut self, commands: &[Command], how: &Transaction) -> Result<Option<Verdicts>, VtyError> {
-        if !self.enter_for(how).await? {
+        // One that knows no such command says so; a lock that somebody else has is waited for.
+        if !self.takes(how.enter, ANSWER).await? {
             return Ok(None);
         }
         if let Some(begin) = how.begin {
@@ -138,21 +134,6 @@ impl Teller {
         }
         self.leave().await?;
         Ok(taken.then_some(verdicts))
-    }
-
-    /// Waits for mgmtd's lock. One that knows no such command says so at once.
-    async fn enter_for(&mut self, how: &Transaction) -> Result<bool, VtyError> {
-        let end = Instant::now() + LOCK;
-        loop {
-            match self.session.ask(how.enter).await {
-                Ok(_) => return Ok(true),
-                Err(VtyError::Refused { known: true, .. }) if Instant::now() < end => {
-                    tokio::time::sleep(LOCK_AGAIN).await;
-                }
-                Err(VtyError::Refused { .. }) => return Ok(false),
-                Err(error) => return Err(error),
-            }
-        }
     }
 
     async fn one_by_one(&mut self, commands: &[Command]) -> Result<Verdicts, VtyError> {
@@ -346,16 +327,6 @@ mod tests {
         let again = ["mgmt commit apply", "mgmt commit abort", "end", "configure terminal"];
         assert_eq!(heard, [&first[..], &POLICY, &again, &POLICY, &["end"], &NEIGHBOR].concat());
         assert_eq!(verdicts.iter().filter(|verdict| **verdict == Verdict::Refused("% no".to_owned())).count(), 1);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn somebody_elses_lock_is_waited_for_and_then_commands_are_given_one_by_one() {
-        let (heard, verdicts) = told("mgmtd", &["configure terminal file-lock"]).await;
-        let asked = heard.iter().filter(|command| *command == "configure terminal file-lock").count();
-        assert!(asked > 100, "{asked}");
-        let then: Vec<String> = heard.into_iter().skip(asked).collect();
-        assert_eq!(then, [&["configure terminal"], &POLICY[..], &["end"], &NEIGHBOR].concat());
-        assert!(verdicts.iter().all(|verdict| *verdict == Verdict::Taken));
     }
 
     #[test]

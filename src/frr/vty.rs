@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
+use tokio::time::Instant;
 
 /// How long an answer may take, if nothing else is said.
 pub(super) const ANSWER: Duration = Duration::from_secs(30);
@@ -13,6 +14,12 @@ pub(super) const ANSWER: Duration = Duration::from_secs(30);
 const SUCCESS: u8 = 0;
 /// `CMD_ERR_NO_MATCH`, `CMD_ERR_AMBIGUOUS`, `CMD_ERR_INCOMPLETE`: the daemon has no such command.
 const NO_COMMAND: [u8; 3] = [2, 3, 4];
+/// How long somebody else may have a daemon's configuration, such as a `vtysh -b` that loads frr.conf into mgmtd.
+const LOCK: Duration = Duration::from_secs(60);
+/// Until it is asked for again, as `vtysh -f` does: no daemon tells when it is free.
+const LOCK_AGAIN: Duration = Duration::from_millis(100);
+/// What a daemon says then: `vty_config_enter` and `vty_mgmt_send_config_data` of FRR's lib/vty.c.
+const LOCKED: [&str; 3] = ["could not lock ", "locked by another session", "locked by other client"];
 
 /// The sockets under `/run/frr`.
 #[derive(Debug, Clone)]
@@ -55,6 +62,20 @@ pub enum VtyError {
         answer: String,
         /// Whether it knows the command at all.
         known: bool,
+    },
+    /// Another session has the daemon's configuration, which says nothing about the command.
+    #[error(
+        "{daemon} could not be told `{command}` for {}s: another session has its configuration locked (a vtysh that reads a \
+         file, or `configure exclusive`): {answer}",
+        LOCK.as_secs()
+    )]
+    Locked {
+        /// The daemon.
+        daemon: String,
+        /// What was asked.
+        command: String,
+        /// Its words.
+        answer: String,
     },
 }
 
@@ -119,10 +140,10 @@ impl VtySession {
         &self.daemon
     }
 
-    /// Sends a command and gives the answer.
+    /// Sends a command and gives the answer. A lock that another session has on the configuration is waited for.
     ///
     /// # Errors
-    /// The daemon is gone, too slow, or refuses the command.
+    /// The daemon is gone, too slow, refuses the command, or its configuration stays locked.
     pub async fn ask(&mut self, command: &str) -> Result<String, VtyError> {
         self.ask_within(command, ANSWER).await
     }
@@ -132,6 +153,16 @@ impl VtySession {
     /// # Errors
     /// As [`VtySession::ask`].
     pub async fn ask_within(&mut self, command: &str, limit: Duration) -> Result<String, VtyError> {
+        let end = Instant::now() + LOCK;
+        loop {
+            match self.ask_once(command, limit).await {
+                Err(VtyError::Locked { .. }) if Instant::now() < end => tokio::time::sleep(LOCK_AGAIN).await,
+                answer => return answer,
+            }
+        }
+    }
+
+    async fn ask_once(&mut self, command: &str, limit: Duration) -> Result<String, VtyError> {
         let answer = tokio::time::timeout(limit, self.exchange(command)).await;
         let slow = || VtyError::Slow { daemon: self.daemon.clone(), command: command.to_owned(), limit };
         let exchanged = answer.map_err(|_| slow())?;
@@ -140,12 +171,14 @@ impl VtySession {
             path: self.path.clone(),
             source,
         })?;
-        if status != SUCCESS {
-            let answer = answer.trim().to_owned();
-            let (daemon, command, known) = (self.daemon.clone(), command.to_owned(), !NO_COMMAND.contains(&status));
-            return Err(VtyError::Refused { daemon, command, answer, known });
+        if status == SUCCESS {
+            return Ok(answer);
         }
-        Ok(answer)
+        let (daemon, command, answer) = (self.daemon.clone(), command.to_owned(), answer.trim().to_owned());
+        if LOCKED.iter().any(|words| answer.contains(words)) {
+            return Err(VtyError::Locked { daemon, command, answer });
+        }
+        Err(VtyError::Refused { daemon, command, answer, known: !NO_COMMAND.contains(&status) })
     }
 
     /// The command ends with a zero byte; the answer with three of them and the status (lib/vty.c, `vtysh_read`).
@@ -199,6 +232,32 @@ mod tests {
         let _daemon = daemon(folder.path(), vec![b"% Unknown command: x\n\0\0\0\x02"]).await;
         let error = Vty::new(folder.path()).ask("zebra", "x").await.unwrap_err().to_string();
         assert!(error.contains("Unknown command"), "{error}");
+    }
+
+    /// A daemon whose configuration somebody else has until it was asked so often.
+    async fn locked(folder: &Path, until: usize) -> Result<String, VtyError> {
+        let listener = tokio::net::UnixListener::bind(folder.join("mgmtd.vty")).unwrap();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let (mut buffer, mut asked) = ([0; 100], 0);
+            while stream.read(&mut buffer).await.is_ok_and(|count| count > 0) {
+                asked += 1;
+                let locked = (2..=until).contains(&asked);
+                let words: &[u8] = b"% command failed, could not lock candidate DS\n\0\0\0\x01";
+                stream.write_all(if locked { words } else { &[0; 4] }).await.unwrap();
+            }
+        });
+        Vty::new(folder).ask("mgmtd", "ip prefix-list a permit any").await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lock_is_waited_for_and_is_no_word_about_the_command() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(locked(folder.path(), 500).await.unwrap(), "");
+        let folder = tempfile::tempdir().unwrap();
+        let error = locked(folder.path(), usize::MAX).await.unwrap_err();
+        assert!(matches!(error, VtyError::Locked { .. }), "{error}");
+        assert!(error.to_string().contains("could not lock candidate DS"), "{error}");
     }
 
     #[tokio::test]

@@ -76,8 +76,7 @@ fn fails_and_changes_nothing(fabric: &Fabric, template: &str, words: &[&str]) {
     assert_eq!((state(node), node.reloads()), (before, reloads), "{words:?}");
 }
 
-fn what_frr_does_not_take_is_named_and_undone(image: Image) {
-    let fabric = settled(image);
+fn what_frr_does_not_take_is_named_and_undone(fabric: &Fabric) {
     let template = fabric.node.read(TEMPLATE);
     let behind = |line: &str, more: &str| template.replacen(line, &format!("{line}\n{more}"), 1);
     // It passes `vtysh -C`, as does what stands around it and is taken.
@@ -86,25 +85,60 @@ fn what_frr_does_not_take_is_named_and_undone(image: Image) {
         " neighbor 198.51.100.8 remote-as 64499\n neighbor 198.51.100.9 peer-group NOPE",
     );
     let words = ["`router bgp 64510 / neighbor 198.51.100.9 peer-group NOPE`: % Configure the peer-group first"];
-    fails_and_changes_nothing(&fabric, &late, &words);
+    fails_and_changes_nothing(fabric, &late, &words);
     // Policy is given in transactions, and FRR tells of none that it refused on the way.
     let mut lists: String = (1..60).map(|n| format!("ip prefix-list SITE seq {n} permit 10.{n}.0.0/16\n")).collect();
     lists += "ip prefix-list SITE seq 60 permit 10.60.0.0/16 le 8\n";
     let long = template.replacen("\nroute-map ", &format!("\n{lists}route-map "), 1);
-    fails_and_changes_nothing(&fabric, &long, &["`ip prefix-list SITE seq 60 permit 10.60.0.0/16 le 8`: "]);
+    fails_and_changes_nothing(fabric, &long, &["`ip prefix-list SITE seq 60 permit 10.60.0.0/16 le 8`: "]);
     // A VNI that another VRF has. FRR's own reload leaves one of the two without, and says that all is well.
     let twice = behind("vrf vr-mine", " vni 101");
-    fails_and_changes_nothing(&fabric, &twice, &["`vrf vr-mine / vni 101`: ", "101 is already"]);
+    fails_and_changes_nothing(fabric, &twice, &["`vrf vr-mine / vni 101`: ", "101 is already"]);
 }
 
 #[test]
 fn what_frr_8_does_not_take_is_named_and_undone() {
-    what_frr_does_not_take_is_named_and_undone(Image::Bookworm);
+    what_frr_does_not_take_is_named_and_undone(&settled(Image::Bookworm));
 }
 
 #[test]
 fn what_frr_10_does_not_take_is_named_and_undone() {
-    what_frr_does_not_take_is_named_and_undone(Image::Trixie);
+    let fabric = settled(Image::Trixie);
+    what_frr_does_not_take_is_named_and_undone(&fabric);
+    a_lock_is_waited_for(&fabric.node);
+}
+
+/// What `vtysh -f` does while it reads a file: nobody else can give mgmtd a line.
+const LOCK: &str = r#"
+import socket, time
+mgmtd = socket.socket(socket.AF_UNIX)
+mgmtd.connect("/run/frr/mgmtd.vty")
+for command in ["enable", "configure terminal file-lock"]:
+    mgmtd.send(command.encode() + b"\0")
+    assert mgmtd.recv(1000)[-1] == 0
+print("locked", flush=True)
+time.sleep(600)
+"#;
+
+fn a_lock_is_waited_for(node: &Node) {
+    let (applied, failed) = (node.says(" applied "), node.says("Failed: "));
+    node.write("/root/lock.py", LOCK);
+    node.ok("systemd-run --unit lock -p StandardOutput=file:/run/locked python3 /root/lock.py");
+    node.wait("the lock", LIMIT, |node| {
+        let told = node.run("grep locked /run/locked || { systemctl status lock; false; }");
+        if told.status == 0 { Ok(()) } else { Err(told.stdout) }
+    });
+    let refusals = "journalctl -u frr -o cat --no-pager | grep -c 'Locking for DS 2 failed' || true";
+    let before = node.ok(refusals);
+    let template = node.read(TEMPLATE);
+    node.write(TEMPLATE, format!("ip route 198.51.100.250/32 blackhole\n{template}"));
+    node.wait("a line that meets the lock", LIMIT, |node| {
+        if node.ok(refusals) == before { Err(node.last_words()) } else { Ok(()) }
+    });
+    node.ok("systemctl stop lock");
+    node.applied(applied, LIMIT);
+    assert!(node.vtysh("show running-config").contains("ip route 198.51.100.250/32 blackhole"));
+    assert_eq!(node.says("Failed: "), failed, "{}", node.agent_log());
 }
 
 struct Rig {
