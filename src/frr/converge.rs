@@ -29,8 +29,11 @@ pub async fn running(vty: &Vty) -> Result<Config, RunningError> {
 /// A daemon goes away.
 pub async fn give(vty: &Vty, lines: &[Line]) -> Result<Vec<Verdict>, RunningError> {
     let commands = giving(lines);
-    let mut verdicts = carry_out(vty, &commands, lines.len(), Manner::AtOnce).await?;
-    let mut lost: BTreeSet<usize> = given_at_once(&commands).map(|command| command.line).collect();
+    let (mut verdicts, waited) = carry_out(vty, &commands, lines.len(), Manner::AtOnce).await?;
+    let mut lost: BTreeSet<usize> = match waited {
+        true => commands.iter().map(|command| command.line).collect(),
+        false => given_at_once(&commands).map(|command| command.line).collect(),
+    };
     if lost.is_empty() {
         return Ok(verdicts);
     }
@@ -39,7 +42,7 @@ pub async fn give(vty: &Vty, lines: &[Line]) -> Result<Vec<Verdict>, RunningErro
     let seen: BTreeSet<&Line> = running.lines().iter().collect();
     lost.retain(|line| lines.get(*line).is_some_and(|line| !seen.contains(line)));
     let again: Vec<Command> = commands.into_iter().filter(|command| lost.contains(&command.line)).collect();
-    let told = carry_out(vty, &again, lines.len(), Manner::OneByOne).await?;
+    let (told, _) = carry_out(vty, &again, lines.len(), Manner::OneByOne).await?;
     for (line, (verdict, told)) in verdicts.iter_mut().zip(told).enumerate() {
         if lost.contains(&line) {
             *verdict = told;
@@ -54,7 +57,7 @@ pub async fn give(vty: &Vty, lines: &[Line]) -> Result<Vec<Verdict>, RunningErro
 /// # Errors
 /// A daemon goes away.
 pub async fn take(vty: &Vty, lines: &[Line]) -> Result<Vec<Verdict>, RunningError> {
-    carry_out(vty, &taking(lines), lines.len(), Manner::AtOnce).await
+    Ok(carry_out(vty, &taking(lines), lines.len(), Manner::AtOnce).await?.0)
 }
 
 async fn carry_out(
@@ -62,15 +65,16 @@ async fn carry_out(
     commands: &[Command],
     lines: usize,
     manner: Manner,
-) -> Result<Vec<Verdict>, RunningError> {
+) -> Result<(Vec<Verdict>, bool), RunningError> {
     let mut verdicts = vec![Verdict::Unknown; lines];
     if commands.is_empty() {
-        return Ok(verdicts);
+        return Ok((verdicts, false));
     }
     let told = sessions(vty).await?.into_iter().map(|session| Teller::new(session).tell(commands, manner));
     // One that goes away keeps no other from the end of its transaction.
     let told = join_all(told).await.into_iter().collect::<Result<Vec<_>, _>>()?;
-    for (line, verdict) in told.into_iter().flatten() {
+    let waited = told.iter().any(|(_, waited)| *waited);
+    for (line, verdict) in told.into_iter().flat_map(|(verdicts, _)| verdicts) {
         let Some(so_far) = verdicts.get_mut(line) else { continue };
         *so_far = match (&so_far, verdict) {
             (_, refused @ Verdict::Refused(_)) => refused,
@@ -78,5 +82,5 @@ async fn carry_out(
             _ => continue,
         };
     }
-    Ok(verdicts)
+    Ok((verdicts, waited))
 }

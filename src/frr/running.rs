@@ -109,7 +109,7 @@ pub async fn version(vty: &Vty) -> Result<Option<String>, RunningError> {
 async fn configure(session: &mut VtySession, command: &str) -> Result<Option<VtyError>, RunningError> {
     session.ask("configure terminal").await?;
     let refused = match session.ask(command).await {
-        Err(error @ VtyError::Refused { .. }) => Some(error),
+        Err(error @ (VtyError::Refused { .. } | VtyError::Locked { .. })) => Some(error),
         answer => answer.map(|_| None)?,
     };
     session.ask("end").await?;

@@ -90,7 +90,8 @@ impl Teller {
         Self { session, open: Vec::new() }
     }
 
-    pub(super) async fn tell(mut self, commands: &[Command], manner: Manner) -> Result<Verdicts, VtyError> {
+    /// Gives commands; gives the verdicts on them, and whether another session's lock was met on the way ([`VtySession::waited`]).
+    pub(super) async fn tell(mut self, commands: &[Command], manner: Manner) -> Result<(Verdicts, bool), VtyError> {
         let begin = Instant::now();
         let transaction = match self.session.daemon() {
             "mgmtd" => Transaction::MGMTD,
@@ -115,7 +116,7 @@ impl Teller {
         }
         let (daemon, seconds) = (self.session.daemon(), begin.elapsed().as_secs_f32());
         tracing::debug!(daemon, commands = commands.len(), ?manner, seconds, "told");
-        Ok(verdicts)
+        Ok((verdicts, self.session.waited()))
     }
 
     /// Nothing, where it did not come to a transaction, or it was refused: one by one it is known which command that is.
@@ -282,7 +283,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let heard = daemon(folder.path(), name, refuses);
         let session = Vty::new(folder.path()).session(name).await.unwrap();
-        let verdicts = Teller::new(session).tell(&commands(&text()), manner).await.unwrap();
+        let (verdicts, waited) = Teller::new(session).tell(&commands(&text()), manner).await.unwrap();
+        assert!(!waited);
         let heard = heard.lock().unwrap().split_off(1);
         // One line stands for all entries of the list.
         let heard =

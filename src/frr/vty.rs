@@ -18,8 +18,14 @@ const NO_COMMAND: [u8; 3] = [2, 3, 4];
 const LOCK: Duration = Duration::from_secs(60);
 /// Until it is asked for again, as `vtysh -f` does: no daemon tells when it is free.
 const LOCK_AGAIN: Duration = Duration::from_millis(100);
-/// What a daemon says then: `vty_config_enter` and `vty_mgmt_send_config_data` of FRR's lib/vty.c.
-const LOCKED: [&str; 3] = ["could not lock ", "locked by another session", "locked by other client"];
+/// How what a daemon says then begins: `vty_mgmt_send_config_data` and `vty_config_enter` of FRR's lib/vty.c,
+/// `nb_transaction_process` of its lib/northbound.c.
+const LOCKED: [&str; 4] = [
+    "% command failed, could not lock ",
+    "% Can't enter config; candidate datastore locked ",
+    "% Can't enter config; running datastore locked ",
+    "Error description: running configuration is locked by another client",
+];
 
 /// The sockets under `/run/frr`.
 #[derive(Debug, Clone)]
@@ -65,8 +71,8 @@ pub enum VtyError {
     },
     /// Another session has the daemon's configuration, which says nothing about the command.
     #[error(
-        "{daemon} could not be told `{command}` for {}s: another session has its configuration locked (a vtysh that reads a \
-         file, or `configure exclusive`): {answer}",
+        "{daemon} cannot be told `{command}`: another session has its configuration locked, such as a vtysh that reads a file; it \
+         is waited for ({}s) where that is possible: {answer}",
         LOCK.as_secs()
     )]
     Locked {
@@ -93,6 +99,8 @@ pub struct VtySession {
     daemon: String,
     path: PathBuf,
     stream: UnixStream,
+    /// Whether it had to wait for a lock.
+    waited: bool,
 }
 
 impl Default for Vty {
@@ -115,7 +123,7 @@ impl Vty {
         let path = self.folder.join(format!("{daemon}.vty"));
         let stream = UnixStream::connect(&path).await;
         let stream = stream.map_err(|source| VtyError::Io { daemon: daemon.to_owned(), path: path.clone(), source })?;
-        let mut session = VtySession { daemon: daemon.to_owned(), path, stream };
+        let mut session = VtySession { daemon: daemon.to_owned(), path, stream, waited: false };
         session.ask("enable").await?;
         Ok(session)
     }
@@ -140,6 +148,12 @@ impl VtySession {
         &self.daemon
     }
 
+    /// Whether another session has had the configuration locked. One that ends throws away what was not committed yet, also of ours: what
+    /// was given is known to be there only where it is shown.
+    pub fn waited(&self) -> bool {
+        self.waited
+    }
+
     /// Sends a command and gives the answer. A lock that another session has on the configuration is waited for.
     ///
     /// # Errors
@@ -155,30 +169,31 @@ impl VtySession {
     pub async fn ask_within(&mut self, command: &str, limit: Duration) -> Result<String, VtyError> {
         let end = Instant::now() + LOCK;
         loop {
-            match self.ask_once(command, limit).await {
-                Err(VtyError::Locked { .. }) if Instant::now() < end => tokio::time::sleep(LOCK_AGAIN).await,
-                answer => return answer,
+            let (answer, status) = self.ask_once(command, limit).await?;
+            let locked = !NO_COMMAND.contains(&status) && is_locked(&answer);
+            if !locked && status == SUCCESS {
+                return Ok(answer);
             }
+            let (daemon, command, answer) = (self.daemon.clone(), command.to_owned(), answer.trim().to_owned());
+            if !locked {
+                return Err(VtyError::Refused { daemon, command, answer, known: !NO_COMMAND.contains(&status) });
+            }
+            self.waited = true;
+            // A command that was locked out of its block is tried in those around it (`cmd_execute_command` of FRR's lib/command.c). Where
+            // one of them took it, the session stands there now.
+            if status == SUCCESS || Instant::now() >= end {
+                return Err(VtyError::Locked { daemon, command, answer });
+            }
+            tokio::time::sleep(LOCK_AGAIN).await;
         }
     }
 
-    async fn ask_once(&mut self, command: &str, limit: Duration) -> Result<String, VtyError> {
+    /// The answer and its status.
+    async fn ask_once(&mut self, command: &str, limit: Duration) -> Result<(String, u8), VtyError> {
         let answer = tokio::time::timeout(limit, self.exchange(command)).await;
         let slow = || VtyError::Slow { daemon: self.daemon.clone(), command: command.to_owned(), limit };
         let exchanged = answer.map_err(|_| slow())?;
-        let (answer, status) = exchanged.map_err(|source| VtyError::Io {
-            daemon: self.daemon.clone(),
-            path: self.path.clone(),
-            source,
-        })?;
-        if status == SUCCESS {
-            return Ok(answer);
-        }
-        let (daemon, command, answer) = (self.daemon.clone(), command.to_owned(), answer.trim().to_owned());
-        if LOCKED.iter().any(|words| answer.contains(words)) {
-            return Err(VtyError::Locked { daemon, command, answer });
-        }
-        Err(VtyError::Refused { daemon, command, answer, known: !NO_COMMAND.contains(&status) })
+        exchanged.map_err(|source| VtyError::Io { daemon: self.daemon.clone(), path: self.path.clone(), source })
     }
 
     /// The command ends with a zero byte; the answer with three of them and the status (lib/vty.c, `vtysh_read`).
@@ -197,6 +212,10 @@ impl VtySession {
             }
         }
     }
+}
+
+fn is_locked(answer: &str) -> bool {
+    answer.lines().any(|line| LOCKED.iter().any(|begin| line.starts_with(begin)))
 }
 
 #[cfg(test)]
@@ -234,8 +253,10 @@ mod tests {
         assert!(error.contains("Unknown command"), "{error}");
     }
 
+    const NO_LOCK: &[u8] = b"% command failed, could not lock candidate DS\n\0\0\0\xff";
+
     /// A daemon whose configuration somebody else has until it was asked so often.
-    async fn locked(folder: &Path, until: usize) -> Result<String, VtyError> {
+    async fn locked(folder: &Path, until: usize, words: &'static [u8]) -> Result<String, VtyError> {
         let listener = tokio::net::UnixListener::bind(folder.join("mgmtd.vty")).unwrap();
         tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.unwrap();
@@ -243,7 +264,6 @@ mod tests {
             while stream.read(&mut buffer).await.is_ok_and(|count| count > 0) {
                 asked += 1;
                 let locked = (2..=until).contains(&asked);
-                let words: &[u8] = b"% command failed, could not lock candidate DS\n\0\0\0\x01";
                 stream.write_all(if locked { words } else { &[0; 4] }).await.unwrap();
             }
         });
@@ -253,11 +273,26 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_lock_is_waited_for_and_is_no_word_about_the_command() {
         let folder = tempfile::tempdir().unwrap();
-        assert_eq!(locked(folder.path(), 500).await.unwrap(), "");
+        assert_eq!(locked(folder.path(), 500, NO_LOCK).await.unwrap(), "");
         let folder = tempfile::tempdir().unwrap();
-        let error = locked(folder.path(), usize::MAX).await.unwrap_err();
+        let error = locked(folder.path(), usize::MAX, NO_LOCK).await.unwrap_err();
         assert!(matches!(error, VtyError::Locked { .. }), "{error}");
         assert!(error.to_string().contains("could not lock candidate DS"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_command_that_was_locked_out_of_its_block_is_not_given_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let taken_outside =
+            b"% command failed, could not lock candidate DS\n% Refusing to remove a non-existent route\n\0\0\0\0";
+        assert!(matches!(locked(folder.path(), 2, taken_outside).await, Err(VtyError::Locked { .. })));
+    }
+
+    #[tokio::test]
+    async fn words_of_the_command_are_no_lock() {
+        let folder = tempfile::tempdir().unwrap();
+        let echo = b"% [ZEBRA] Unknown command: description % command failed, could not lock it\n\0\0\0\x02";
+        assert!(matches!(locked(folder.path(), 2, echo).await, Err(VtyError::Refused { known: false, .. })));
     }
 
     #[tokio::test]

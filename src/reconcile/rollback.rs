@@ -66,9 +66,11 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
             if left.is_empty() {
                 break;
             }
-            self.ports.daemons.give(&left.missing).await.map_err(step("give FRR the old lines back"))?;
+            // What one daemon cannot be given keeps the new lines in no other.
+            let given = self.ports.daemons.give(&left.missing).await;
             left = self.difference(goal).await?.0;
             self.ports.daemons.take(&left.extra).await.map_err(step("take the new lines out of FRR"))?;
+            given.map_err(step("give FRR the old lines back"))?;
             (left, seen) = self.difference(goal).await?;
         }
         self.forget(&goal.config, &seen, &prepared.standing).await?;

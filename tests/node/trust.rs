@@ -131,13 +131,17 @@ fn a_lock_is_waited_for(node: &Node) {
     let refusals = "journalctl -u frr -o cat --no-pager | grep -c 'Locking for DS 2 failed' || true";
     let before = node.ok(refusals);
     let template = node.read(TEMPLATE);
-    node.write(TEMPLATE, format!("ip route 198.51.100.250/32 blackhole\n{template}"));
+    let in_block = template.replacen("vrf vr-mine\n", "vrf vr-mine\n ip route 198.51.100.251/32 blackhole\n", 1);
+    node.write(TEMPLATE, format!("ip route 198.51.100.250/32 blackhole\n{in_block}"));
     node.wait("a line that meets the lock", LIMIT, |node| {
         if node.ok(refusals) == before { Err(node.last_words()) } else { Ok(()) }
     });
     node.ok("systemctl stop lock");
     node.applied(applied, LIMIT);
-    assert!(node.vtysh("show running-config").contains("ip route 198.51.100.250/32 blackhole"));
+    let running = node.vtysh("show running-config");
+    for line in ["\nip route 198.51.100.250/32 blackhole\n", "\n ip route 198.51.100.251/32 blackhole\n"] {
+        assert!(running.contains(line), "no {line:?} in\n{running}");
+    }
     assert_eq!(node.says("Failed: "), failed, "{}", node.agent_log());
 }
 
