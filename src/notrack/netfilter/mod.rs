@@ -2,16 +2,25 @@
 
 mod connection;
 
+use std::time::Duration;
+
 use netlink_packet_netfilter::nftables::{GenAttribute, GenMessage, NfTablesMessage};
 use rtnetlink::packet_core::NLM_F_DUMP;
+use tokio::time::Instant;
 
 use super::message::{CHAINS, removal, table, the_elements, the_set, the_table};
 use super::recognise::recognise;
 use super::{Notrack, NotrackError, ObservedNotrack};
 use connection::{Answer, Connection, READ};
 
-/// How often reading is begun anew where the ruleset changed meanwhile.
-const ATTEMPTS: usize = 10;
+/// How often it is read where the ruleset changes meanwhile.
+const ATTEMPTS: usize = 20;
+/// For how long a table must look like none of ours to be none. While a ruleset is put in the place of another one of the same number
+/// already, the kernel looks for rules in the table of that name which it finds first, and that is the one that goes: it lists none
+/// (`nf_tables_commit`, `nf_tables_dump_rules`; the writer may have lost its core there).
+const SETTLES: Duration = Duration::from_millis(200);
+/// Until it is read again.
+const AGAIN: Duration = Duration::from_millis(20);
 
 /// nf_tables of the agent's network namespace.
 #[derive(Debug)]
@@ -65,14 +74,24 @@ impl Netfilter {
 
 async fn observe() -> Result<ObservedNotrack, NotrackError> {
     let mut kernel = Connection::open()?;
+    let mut altered: Option<(u32, Instant)> = None;
     for _ in 0..ATTEMPTS {
         let before = generation(&mut kernel).await?;
         let seen = our_table(&mut kernel).await?;
         // Parts of different rulesets are no table.
-        if generation(&mut kernel).await? == before
-            && let Some(seen) = seen
-        {
-            return Ok(seen);
+        if generation(&mut kernel).await? != before {
+            continue;
+        }
+        match (seen, altered) {
+            (Some(ObservedNotrack::Altered), Some((generation, since))) if generation == before => {
+                if since.elapsed() >= SETTLES {
+                    return Ok(ObservedNotrack::Altered);
+                }
+                tokio::time::sleep(AGAIN).await;
+            }
+            (Some(ObservedNotrack::Altered), _) => altered = Some((before, Instant::now())),
+            (Some(seen), _) => return Ok(seen),
+            (None, _) => {}
         }
     }
     Err(NotrackError::Unstable(ATTEMPTS))
