@@ -26,7 +26,7 @@ pub async fn running(vty: &Vty) -> Result<Config, RunningError> {
 /// Gives FRR lines that it does not have; one verdict for each. What a daemon takes is in force at once.
 ///
 /// # Errors
-/// A daemon goes away.
+/// A daemon goes away, or another session keeps its configuration locked.
 pub async fn give(vty: &Vty, lines: &[Line]) -> Result<Vec<Verdict>, RunningError> {
     let commands = giving(lines);
     let (mut verdicts, waited) = carry_out(vty, &commands, lines.len(), Manner::AtOnce).await?;
@@ -55,7 +55,7 @@ pub async fn give(vty: &Vty, lines: &[Line]) -> Result<Vec<Verdict>, RunningErro
 /// is the running configuration afterwards.
 ///
 /// # Errors
-/// A daemon goes away.
+/// A daemon goes away, or another session keeps its configuration locked.
 pub async fn take(vty: &Vty, lines: &[Line]) -> Result<Vec<Verdict>, RunningError> {
     Ok(carry_out(vty, &taking(lines), lines.len(), Manner::AtOnce).await?.0)
 }

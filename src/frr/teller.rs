@@ -48,6 +48,7 @@ const LEAST: usize = 20;
 const MOST: usize = 250;
 /// How long one transaction may take.
 const COMMIT: Duration = Duration::from_secs(120);
+
 /// Cuts commands where one ends that is to be a transaction. No block is cut: an entry of a route-map without its `match` permits all.
 fn parts(commands: &[Command]) -> Vec<&[Command]> {
     let (mut parts, mut rest, mut at) = (Vec::new(), commands, 1);
@@ -329,6 +330,14 @@ mod tests {
         let again = ["mgmt commit apply", "mgmt commit abort", "end", "configure terminal"];
         assert_eq!(heard, [&first[..], &POLICY, &again, &POLICY, &["end"], &NEIGHBOR].concat());
         assert_eq!(verdicts.iter().filter(|verdict| **verdict == Verdict::Refused("% no".to_owned())).count(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_daemon_that_begins_no_transaction_is_given_commands_one_by_one() {
+        let (heard, verdicts) = told("mgmtd", &["configure terminal file-lock"]).await;
+        let asked = ["configure terminal file-lock", "configure terminal"];
+        assert_eq!(heard, [&asked[..], &POLICY, &["end"], &NEIGHBOR].concat());
+        assert!(verdicts.iter().all(|verdict| *verdict == Verdict::Taken));
     }
 
     #[test]

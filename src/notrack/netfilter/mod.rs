@@ -19,7 +19,7 @@ const ATTEMPTS: usize = 20;
 /// already, the kernel looks for rules in the table of that name which it finds first, and that is the one that goes: it lists none
 /// (`nf_tables_commit`, `nf_tables_dump_rules`; the writer may have lost its core there).
 const SETTLES: Duration = Duration::from_millis(200);
-/// Until it is read again.
+/// Until it is read again: the kernel tells of a commit only once it is over, and of none that was missed.
 const AGAIN: Duration = Duration::from_millis(20);
 
 /// nf_tables of the agent's network namespace.
