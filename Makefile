@@ -27,7 +27,7 @@ bench: setup-builder
 
 ## unit: the tests that need neither root nor the lab
 unit:
-	$(CARGO) test --locked --lib --test link_plan --test router_plan --test pipeline --test running --test house --test crds --test cel --test render --test cli --test docs --test validate --test state --test vtysh_end
+	$(CARGO) test --locked --lib --test link_plan --test router_plan --test pipeline --test running --test house --test crds --test cel --test render --test cli --test docs --test metrics --test validate --test state --test vtysh_end
 
 ## setup: packages, node images and an API server for the tests (cached)
 setup:

@@ -1,5 +1,9 @@
 //! The agent: inputs, pipeline and host put together. The only place beside `cli` that names adapters.
 
+mod causes;
+mod checks;
+mod config;
+mod health;
 mod host;
 mod inputs;
 mod only_router;
@@ -8,13 +12,11 @@ mod sessions;
 mod sources;
 mod told;
 
-use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -24,9 +26,11 @@ use crate::frr::files::FrrFiles;
 use crate::frr::render::Renderer;
 use crate::frr::service::FrrService;
 use crate::frr::vty::Vty;
+use crate::health::probes::Progress;
 use crate::input::Origin;
 use crate::link::LinkProblem;
 use crate::link::netlink::Netlink;
+use crate::metrics::{AgentMetrics, measured};
 use crate::reconcile::{Inputs, Limits, Outcome, Pipeline, Ports, Reporter, RunError};
 use crate::state::Store;
 use crate::status;
@@ -34,6 +38,9 @@ use crate::trigger::debounce::RunResult;
 use crate::trigger::drift::Effect;
 use crate::trigger::timing::{Due, Timing};
 use crate::trigger::{Trigger, with_causes};
+use causes::Causes;
+pub use config::AgentConfig;
+use health::Ended;
 use host::{HostConfig, HostPipeline};
 use inputs::NodeInputs;
 pub use only_router::run_only_router;
@@ -44,35 +51,6 @@ use told::Told;
 const UNIT: &str = "frr.service";
 /// After SIGTERM a run may go on for so long; then it is left where it is, and the next start goes on from there.
 const GRACE: Duration = Duration::from_secs(25);
-
-/// What `run` is told.
-#[derive(Debug, Clone)]
-pub struct AgentConfig {
-    /// The operator file.
-    pub operator_file: PathBuf,
-    /// frr.conf.
-    pub frr_config: PathBuf,
-    /// Name of the node.
-    pub node_name: String,
-    /// Objects from files instead of the API server.
-    pub manifests: Option<PathBuf>,
-    /// Section templates that override the built-in ones.
-    pub templates: Option<PathBuf>,
-    /// Window of the debounce.
-    pub debounce: Duration,
-    /// How long a reload of FRR may take.
-    pub reload_limit: Duration,
-    /// How often to look for what no event tells; zero for never.
-    pub check_interval: Duration,
-    /// How often in a minute the node may be put back.
-    pub repairs_per_minute: u32,
-    /// How long to wait for a first answer on the objects before the last accepted ones are applied.
-    pub input_limit: Duration,
-    /// Folder of what outlives a restart.
-    pub state_dir: PathBuf,
-    /// Namespace of the Lease by which one agent is elected to sum up what all say.
-    pub namespace: String,
-}
 
 /// Runs until it is cancelled. Nothing on the node changes when it ends.
 ///
@@ -86,6 +64,9 @@ pub async fn run(config: AgentConfig, cancel: CancellationToken) -> anyhow::Resu
     let sources = sources::start(&config, files.template(), UNIT, &cancel).await?;
     let sources::Sources { triggers, objects, site, files: mut watcher, files_cancel, client } = sources;
     let (namespace, node) = (&config.namespace, &config.node_name);
+    let links = Netlink::connect()?;
+    let metrics = AgentMetrics::default();
+    let progress = health::start(&config, client.clone(), links.clone(), Some(UNIT), metrics.clone(), &cancel)?;
     let reports = client.map(|client| status::start(&client, namespace, node, &cancel).reports);
     if let Some(reports) = reports.clone() {
         tokio::spawn(sessions::follow(reports, cancel.clone()));
@@ -94,7 +75,6 @@ pub async fn run(config: AgentConfig, cancel: CancellationToken) -> anyhow::Resu
     // It goes with what an agent that was killed has left.
     let offered = files.read_staged();
     let inputs = NodeInputs::new(config.node_name, config.operator_file, &files, objects, site, store.clone());
-    let links = Netlink::connect()?;
     let router = RouterStage::new(links.clone())?;
     let ports = Ports {
         links,
@@ -102,6 +82,7 @@ pub async fn run(config: AgentConfig, cancel: CancellationToken) -> anyhow::Resu
         service: FrrService::new(UNIT, config.reload_limit),
         daemons: Vty::default(),
     };
+    let ports = measured(ports, &metrics);
     tracing::info!(node = %inputs.node_name(), version = env!("CARGO_PKG_VERSION"), "network-operator runs");
     let agent = Agent {
         pipeline: Pipeline::new(ports, renderer, Limits::default(), inputs.tolerated().clone(), offered),
@@ -114,6 +95,8 @@ pub async fn run(config: AgentConfig, cancel: CancellationToken) -> anyhow::Resu
         unsaved: false,
         owed: None,
         last_error: None,
+        progress,
+        metrics,
     };
     let serve = agent.serve(Timing::new(config.debounce, config.repairs_per_minute), triggers, cancel.clone());
     tokio::select! {
@@ -143,6 +126,9 @@ struct Agent {
     /// Why, for as long as either lasts: a look at the node that goes well does not end it.
     owed: Option<String>,
     last_error: Option<String>,
+    /// What the runs come to, for the checks of health and for probes.
+    progress: watch::Sender<Progress>,
+    metrics: AgentMetrics,
 }
 
 /// What the node was last brought to.
@@ -171,36 +157,6 @@ impl LastRun {
     }
 }
 
-/// Triggers that no run has answered yet.
-#[derive(Default)]
-struct Causes(BTreeSet<Trigger>);
-
-impl Causes {
-    fn add(&mut self, trigger: Trigger, timing: &mut Timing) {
-        let now = Instant::now();
-        timing.ask(trigger, now);
-        if trigger != Trigger::ServiceMoves && self.0.insert(trigger) {
-            tracing::debug!(%trigger, "asked for a run");
-        }
-        if let Some(until) = timing.held_back(now) {
-            let seconds = until.duration_since(now).as_secs();
-            tracing::warn!(
-                seconds,
-                "the node was put back as often as `--repairs-per-minute` allows, and moves again: who does that? It is left alone for a while"
-            );
-        }
-    }
-
-    /// What a run answers, in words.
-    fn take(&mut self, due: Due) -> String {
-        let (now, later) =
-            std::mem::take(&mut self.0).into_iter().partition(|cause| due == Due::Change || !cause.is_change());
-        self.0 = later;
-        let now: BTreeSet<Trigger> = now;
-        now.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-    }
-}
-
 impl Agent {
     async fn serve(
         mut self,
@@ -218,8 +174,11 @@ impl Agent {
                 () = tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
                     let Some(due) = timing.due(Instant::now()) else { continue };
                     timing.run_started(due);
-                    if causes.0.contains(&Trigger::InputLimit) {
+                    if causes.has(Trigger::InputLimit) {
                         self.inputs.limit_ended();
+                    }
+                    if let Some(wait) = causes.waited(due) {
+                        self.metrics.waited(wait);
                     }
                     let asked = causes.take(due);
                     let run = self.run_once(due, &asked);
@@ -245,6 +204,7 @@ impl Agent {
 
     async fn run_once(&mut self, due: Due, causes: &str) -> (RunResult, Effect) {
         let begin = Instant::now();
+        health::begins(&self.progress, begin);
         let ended = match due {
             Due::Change => self.change(causes).await.map(|result| (result, Effect::None)),
             Due::Drift => self.repair(causes).await,
@@ -254,7 +214,18 @@ impl Agent {
             self.owed = failure.clone().filter(|_| self.behind || self.unsaved);
         }
         let failure = failure.or_else(|| self.owed.clone());
+        let result = match &ended {
+            Ok((RunResult::Waiting, _)) => "waiting",
+            Ok((_, Effect::Repaired)) => "repaired",
+            Ok(_) if self.told.has_done() => "applied",
+            Ok(_) => "unchanged",
+            Err(_) => "failed",
+        };
+        self.metrics.run(result, due, begin.elapsed());
+        self.metrics.behind(self.behind);
         self.told.ended(begin, failure.as_deref()).await;
+        let waits = matches!(ended, Ok((RunResult::Waiting, _)));
+        health::ended(&self.progress, (!waits).then(|| self.ended(failure.clone())));
         match ended {
             Ok(ended) => {
                 if !self.behind && self.last_error.take().is_some() {
@@ -276,6 +247,16 @@ impl Agent {
         }
     }
 
+    fn ended(&self, fault: Option<String>) -> Ended {
+        let vrfs = self.last.as_ref().and_then(|run| run.vrfs.as_ref()).into_iter().flatten();
+        let problem = self.last.as_ref().and_then(|run| run.problems.first());
+        Ended {
+            fault,
+            left_out: problem.map(|LinkProblem { vrf, message, .. }| format!("VRF {vrf} is left out: {message}")),
+            vrfs: vrfs.map(|(link, _)| link.clone()).collect(),
+        }
+    }
+
     /// Goes by the inputs as they are.
     async fn change(&mut self, causes: &str) -> anyhow::Result<RunResult> {
         self.behind = true;
@@ -292,6 +273,7 @@ impl Agent {
         if !self.behind {
             self.last = Some(run);
             accepted = self.inputs.accept(&read, self.pipeline.tolerated());
+            self.metrics.accepted(self.inputs.accepted_since());
         } else if self.last.is_none() {
             self.begin_with_accepted(causes).await;
         } else if let Err(error) = self.repair(causes).await {
@@ -321,6 +303,7 @@ impl Agent {
                     "the inputs cannot be applied: until they can, those that were accepted last are in force"
                 );
                 self.last = Some(run);
+                self.metrics.accepted(self.inputs.accepted_since());
             }
             Err(error) => tracing::error!(error = %with_causes(&error), "nor can those that were accepted last"),
         }
@@ -328,7 +311,8 @@ impl Agent {
 
     /// Puts the node back to where the last run brought it.
     async fn repair(&mut self, causes: &str) -> anyhow::Result<(RunResult, Effect)> {
-        let Some(last) = self.last.take() else { return Ok((RunResult::Good, Effect::None)) };
+        // No run has known what the node is to be: it is not as it should be, either.
+        let Some(last) = self.last.take() else { return Ok((RunResult::Waiting, Effect::None)) };
         let (last, ended) = self.carry_out(last, causes, Due::Drift).await;
         if !self.behind {
             self.told.attempted(&last);
@@ -342,7 +326,7 @@ impl Agent {
     async fn carry_out(&mut self, mut run: LastRun, causes: &str, due: Due) -> (LastRun, Result<Outcome, RunError>) {
         self.told.lost();
         let before = run.vrfs.clone();
-        let ended = self.through_pipeline(&mut run).await;
+        let ended = self.through_pipeline(&mut run, due).await;
         // Whatever became of FRR and the links: packets are routed on.
         let Settled { done, problems } = self.router.settle(&run.inputs.config).await;
         self.told.router(&problems);
@@ -361,6 +345,7 @@ impl Agent {
         if due == Due::Drift && !outcome.unchanged() && before == run.vrfs {
             outcome.report_repair(causes);
             self.told.repaired();
+            self.metrics.repaired(&outcome);
         } else {
             outcome.report(run.rejections.len());
         }
@@ -368,15 +353,19 @@ impl Agent {
     }
 
     /// FRR and links.
-    async fn through_pipeline(&mut self, run: &mut LastRun) -> Result<Outcome, RunError> {
+    async fn through_pipeline(&mut self, run: &mut LastRun, due: Due) -> Result<Outcome, RunError> {
         let prepared = self.pipeline.prepare(&run.inputs).await?;
         self.reporter.left_out(&prepared.rejections, &prepared.links.problems);
+        if due == Due::Change {
+            self.metrics.rejected(&prepared.rejections);
+        }
         run.judged = true;
         run.rejections.clone_from(&prepared.rejections);
         run.problems.clone_from(&prepared.links.problems);
         let outcome = match self.pipeline.carry_out(&prepared).await {
             Ok(outcome) => outcome,
             Err(error) => {
+                self.metrics.failed(&error);
                 if let Some(down) = error.down().filter(|_| self.pipeline.verified()) {
                     self.told.verified(run, &prepared, &down);
                 }

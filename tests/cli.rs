@@ -23,6 +23,7 @@ fn help_of_every_subcommand_has_an_example() {
         &["status", "--help"],
         &["render", "--help"],
         &["crds", "--help"],
+        &["exporter", "--help"],
     ] {
         let output = call(command);
         assert_eq!(output.status.code(), Some(0));
@@ -52,6 +53,7 @@ fn a_wrong_argument_is_named_with_its_form() {
     for (args, words) in [
         (&["run", "--debounce", "soon"][..], &["--debounce", "soon", "30s"][..]),
         (&["run", "--node-name", "a b"], &["--node-name", "a b", "letters"]),
+        (&["run", "--listen", "9342"], &["--listen", "9342", "127.0.0.1:9342"]),
         (&["plan", "--output", "xml"], &["--output", "xml", "json"]),
         (&["render", "-f", "x"], &["--config", "--template", "--underlay-ip", "--node-name"]),
     ] {

@@ -1,7 +1,7 @@
 //! What docs/ says of the program is what the program says of itself.
-#![allow(clippy::unwrap_used, reason = "a test that fails must stop")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails must stop")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kube::CustomResourceExt;
 use network_operator::api::{NodeNetworkState, VrfRouteConfiguration};
@@ -82,4 +82,84 @@ fn the_reference_has_every_field_of_both_kinds() {
         std::fs::read_to_string(path).unwrap_or_default() == text,
         "docs/reference.md is not what the definitions say"
     );
+}
+
+/// The arguments of a macro call that begins here, split at its commas.
+fn arguments(text: &str) -> Vec<String> {
+    let (mut depth, mut quoted, mut escaped) = (0, false, false);
+    let mut arguments = vec![String::new()];
+    for c in text.chars() {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            '(' | '[' | '{' if !quoted => depth += 1,
+            ')' | ']' | '}' if !quoted && depth == 0 => break,
+            ')' | ']' | '}' if !quoted => depth -= 1,
+            ',' if !quoted && depth == 0 => {
+                arguments.push(String::new());
+                continue;
+            }
+            _ => {}
+        }
+        arguments.last_mut().unwrap().push(c);
+    }
+    arguments.iter().map(|argument| argument.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
+}
+
+fn sources(folder: &std::path::Path, text: &mut String) {
+    let mut entries: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    entries.sort();
+    for path in entries {
+        if path.is_dir() {
+            sources(&path, text);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            text.push_str(&std::fs::read_to_string(path).unwrap());
+        }
+    }
+}
+
+#[test]
+fn the_table_of_log_lines_has_each_with_its_fields() {
+    let mut text = String::new();
+    sources(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut text);
+    let mut logged: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
+    for level in ["error", "warn", "info"] {
+        for call in text.split(&format!("tracing::{level}!(")).skip(1) {
+            let arguments = arguments(call);
+            let message = arguments.iter().position(|argument| argument.starts_with('"')).unwrap();
+            let fields = logged.entry((level.to_owned(), arguments[message].trim_matches('"').to_owned())).or_default();
+            for field in &arguments[..message] {
+                let name = field.split('=').next().unwrap().trim().trim_start_matches(['%', '?']).to_owned();
+                if !fields.contains(&name) {
+                    fields.push(name);
+                }
+            }
+        }
+    }
+    let rows = include_str!("../docs/logs.md").lines().filter_map(|line| {
+        let cells: Vec<&str> = line.strip_prefix("| ")?.strip_suffix(" |").unwrap_or(line).split(" | ").collect();
+        let &[level, message, fields] = cells.as_slice() else { return None };
+        let fields: Vec<String> =
+            fields.split(", ").map(|field| field.trim_matches(['`', ' ', '|']).to_owned()).collect();
+        ["error", "warn", "info"].contains(&level).then(|| {
+            let fields = fields.into_iter().filter(|field| !field.is_empty()).collect();
+            ((level.to_owned(), message.to_owned()), fields)
+        })
+    });
+    let told: BTreeMap<(String, String), Vec<String>> = rows.collect();
+    let explained: BTreeSet<&str> = include_str!("../docs/logs.md")
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once(" | "))
+        .flat_map(|(names, _)| names.split(", ").map(|name| name.trim_matches('`')))
+        .collect();
+    for (line, fields) in &logged {
+        assert_eq!(told.get(line), Some(fields), "docs/logs.md: {line:?}");
+        for field in fields {
+            // As JSON, these are the line's own.
+            assert!(!["message", "level", "timestamp"].contains(&field.as_str()), "{line:?}");
+            assert!(explained.contains(field.as_str()), "docs/logs.md does not say what `{field}` means");
+        }
+    }
+    assert_eq!(told.len(), logged.len(), "docs/logs.md has lines that are never logged");
 }

@@ -35,6 +35,18 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("frr/running", &[]),
     ("frr/converge", &[]),
     ("frr/teller", &[]),
+    ("health", &["config"]),
+    ("health/daemons", &["frr/running", "frr/vty", "systemd", "trigger"]),
+    ("health/reach", &["config"]),
+    ("health/node", &["health", "status", "trigger", "trigger/kube"]),
+    ("health/probes", &["trigger"]),
+    ("listen", &["trigger"]),
+    ("metrics", &["desired", "frr", "link", "reconcile", "trigger"]),
+    (
+        "metrics/collect",
+        &["bpf", "bpf/pins", "bpf/program", "frr/running", "frr/vty", "link", "link/netlink", "metrics", "trigger"],
+    ),
+    ("metrics/scrape", &["metrics", "metrics/collect"]),
     ("trigger", &["api", "desired"]),
     ("trigger/kube", &["api", "desired", "trigger"]),
     ("trigger/manifests", &["api", "desired", "trigger"]),
@@ -67,7 +79,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 ];
 
 /// Modules that a name of a parent does not stand for.
-const ADAPTERS: [&str; 28] = [
+const ADAPTERS: [&str; 35] = [
+    "listen",
+    "metrics/collect",
+    "metrics/scrape",
     "bpf/filters",
     "bpf/host",
     "bpf/pins",
@@ -85,6 +100,10 @@ const ADAPTERS: [&str; 28] = [
     "frr/running",
     "frr/converge",
     "frr/teller",
+    "health/daemons",
+    "health/node",
+    "health/probes",
+    "health/reach",
     "trigger/kube",
     "trigger/manifests",
     "trigger/files",

@@ -13,11 +13,12 @@ use crate::frr::service::{FrrService, ServiceError};
 use crate::frr::vty::Vty;
 use crate::link::netlink::Netlink;
 use crate::link::{LinkOp, ObservedLinks};
+use crate::metrics::Measured;
 use crate::reconcile::{ConfigPort, DaemonPort, LinkPort, Pipeline, PortError, ServicePort, VniState};
 use crate::state::Store;
 
 /// The host, as the agent drives it.
-pub(super) type HostPipeline = Pipeline<Netlink, HostConfig, FrrService, Vty>;
+pub(super) type HostPipeline = Pipeline<Measured<Netlink>, Measured<HostConfig>, Measured<FrrService>, Measured<Vty>>;
 
 impl LinkPort for Netlink {
     async fn observe(&self) -> Result<ObservedLinks, PortError> {

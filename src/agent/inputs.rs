@@ -78,6 +78,11 @@ impl NodeInputs {
         Some(Inputs { objects, config, template, hostname })
     }
 
+    /// When the inputs in force were first accepted as they are.
+    pub(super) fn accepted_since(&self) -> Option<jiff::Timestamp> {
+        self.state.accepted.as_ref().map(|accepted| accepted.since)
+    }
+
     /// Nobody has told of objects for so long that the last accepted ones are to be applied.
     pub(super) fn limit_ended(&mut self) {
         self.objects.limit_ended();

@@ -2,16 +2,20 @@
 
 use std::sync::Arc;
 
+use ::kube::Client;
 use anyhow::Context;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::AgentConfig;
+use super::health::{self, Ended};
 use super::router::{RouterStage, Settled};
 use crate::config::OperatorConfig;
+use crate::health::probes::Progress;
 use crate::input::OperatorFile;
 use crate::link::netlink::Netlink;
+use crate::metrics::AgentMetrics;
 use crate::trigger::debounce::RunResult;
 use crate::trigger::drift::Effect;
 use crate::trigger::files::{self, Watched};
@@ -27,6 +31,13 @@ const NAMED: usize = 8;
 /// # Errors
 /// What keeps it from beginning: no netlink sockets, no way to watch the operator file.
 pub async fn run_only_router(config: AgentConfig, cancel: CancellationToken) -> anyhow::Result<()> {
+    let links = Netlink::connect()?;
+    // Without one, the node's taints are left alone.
+    let client = Client::try_default().await;
+    let client =
+        client.inspect_err(|error| tracing::info!(%error, "without an API server: taints are left alone")).ok();
+    let metrics = AgentMetrics::default();
+    let progress = health::start(&config, client, links.clone(), None, metrics.clone(), &cancel)?;
     let AgentConfig { operator_file, node_name, debounce, check_interval, repairs_per_minute, .. } = config;
     let (sender, triggers) = mpsc::unbounded_channel();
     let (site, named) = watch::channel(SiteLinks::default());
@@ -40,8 +51,11 @@ pub async fn run_only_router(config: AgentConfig, cancel: CancellationToken) -> 
     let agent = OnlyRouter {
         operator_file: OperatorFile::new(operator_file, None),
         config: None,
+        unread: None,
         site,
-        router: RouterStage::new(Netlink::connect()?)?,
+        router: RouterStage::new(links)?,
+        progress,
+        metrics,
     };
     let timing = Timing::new(debounce, repairs_per_minute);
     tokio::select! {
@@ -56,8 +70,12 @@ pub async fn run_only_router(config: AgentConfig, cancel: CancellationToken) -> 
 struct OnlyRouter {
     operator_file: OperatorFile,
     config: Option<Arc<OperatorConfig>>,
+    /// Why the operator file as it is is not gone by.
+    unread: Option<String>,
     site: watch::Sender<SiteLinks>,
     router: RouterStage,
+    progress: watch::Sender<Progress>,
+    metrics: AgentMetrics,
 }
 
 impl OnlyRouter {
@@ -76,29 +94,51 @@ impl OnlyRouter {
                 () = tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
                     let Some(due) = timing.due(Instant::now()) else { continue };
                     timing.run_started(due);
-                    let (result, effect) = self.run_once(due).await;
+                    let begin = Instant::now();
+                    health::begins(&self.progress, begin);
+                    let (result, effect, words) = self.run_once(due).await;
+                    self.metrics.run(words, due, begin.elapsed());
                     timing.run_finished(Instant::now(), result, effect);
                 }
             }
         }
     }
 
-    async fn run_once(&mut self, due: Due) -> (RunResult, Effect) {
+    /// Also gives what it came to, as metrics have it.
+    async fn run_once(&mut self, due: Due) -> (RunResult, Effect, &'static str) {
         if due == Due::Change || self.config.is_none() {
+            self.unread = None;
             match self.operator_file.current() {
                 Ok(config) => self.config = Some(config),
-                Err(error) => tracing::error!(%error, "the eBPF router stays as it is"),
+                Err(error) => {
+                    tracing::error!(%error, "the eBPF router stays as it is");
+                    self.unread = Some(format!("the operator file cannot be used: {error}"));
+                }
             }
         }
-        let Some(config) = self.config.clone() else { return (RunResult::Failed, Effect::None) };
+        let Some(config) = self.config.clone() else {
+            health::ended(&self.progress, Some(Ended { fault: self.unread.clone(), ..Ended::default() }));
+            return (RunResult::Failed, Effect::None, "failed");
+        };
         SiteLinks::new(&config).publish(&self.site);
         let Settled { done, problems } = self.router.settle(&config).await;
         if !done.is_empty() {
-            let what = if due == Due::Drift { "repaired" } else { "applied" };
-            tracing::info!(what = %first_of(&done, NAMED), router_operations = done.len(), "{what}");
+            let (what, router_operations) = (first_of(&done, NAMED), done.len());
+            match due {
+                Due::Drift => tracing::info!(%what, router_operations, "repaired"),
+                Due::Change => tracing::info!(%what, router_operations, "applied"),
+            }
         }
-        let repaired = due == Due::Drift && !done.is_empty();
-        let effect = if repaired { Effect::Repaired } else { Effect::None };
-        (if problems.is_empty() { RunResult::Good } else { RunResult::Incomplete }, effect)
+        let fault = self.unread.clone().or_else(|| problems.first().map(ToString::to_string));
+        health::ended(&self.progress, Some(Ended { fault, ..Ended::default() }));
+        let (effect, words) = match due {
+            _ if done.is_empty() => (Effect::None, "unchanged"),
+            Due::Drift => (Effect::Repaired, "repaired"),
+            Due::Change => (Effect::None, "applied"),
+        };
+        if effect == Effect::Repaired {
+            self.metrics.put_back("router");
+        }
+        (if problems.is_empty() { RunResult::Good } else { RunResult::Incomplete }, effect, words)
     }
 }

@@ -65,11 +65,11 @@ impl RouterStage {
 
     fn tell(&mut self, problems: &[RouterProblem]) {
         let mut now = BTreeSet::new();
-        for RouterProblem { message, cure } in problems {
-            if !self.told.contains(message) {
-                tracing::error!(%message, %cure, "the eBPF router is not all there");
+        for RouterProblem { message: problem, cure } in problems {
+            if !self.told.contains(problem) {
+                tracing::error!(%problem, %cure, "the eBPF router is not all there");
             }
-            now.insert(message.clone());
+            now.insert(problem.clone());
         }
         self.told = now;
     }

@@ -107,6 +107,11 @@ impl Told {
         self.done = (!outcome.unchanged()).then(|| outcome.what.join("; "));
     }
 
+    /// Whether the run under way has done anything.
+    pub(super) fn has_done(&self) -> bool {
+        self.done.is_some()
+    }
+
     /// What was done was to put back what somebody else had moved.
     pub(super) fn repaired(&mut self) {
         self.repair = true;

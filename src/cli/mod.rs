@@ -2,6 +2,7 @@
 
 mod counters;
 mod crds;
+mod exporter;
 mod plan;
 mod render;
 mod run;
@@ -30,6 +31,7 @@ Examples:
   network-operator plan -f manifests/                   # what would change on this node
   network-operator status                               # what all nodes make of all objects
   network-operator counters                             # what became of packets at this node's eBPF router
+  network-operator exporter                             # metrics of FRR and the kernel, without an agent
   network-operator render --config config.yaml --template frr.conf.tpl \\
       --underlay-ip 192.0.2.129 --node-name node-1 -f manifests/
   network-operator webhook                              # the same verdicts before an object is stored
@@ -50,6 +52,7 @@ enum Command {
     Status(status::StatusArgs),
     Render(render::RenderArgs),
     Counters(counters::CountersArgs),
+    Exporter(exporter::ExporterArgs),
     Webhook(webhook::WebhookArgs),
     Crds(crds::CrdsArgs),
 }
@@ -132,6 +135,7 @@ impl Cli {
             Command::Status(args) => status::execute(args),
             Command::Render(args) => render::execute(args),
             Command::Counters(args) => counters::execute(args),
+            Command::Exporter(args) => exporter::execute(args),
             Command::Webhook(args) => webhook::execute(args),
             Command::Crds(args) => crds::execute(args),
         }

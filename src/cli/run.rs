@@ -1,5 +1,6 @@
 //! `run`: the agent.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -48,6 +49,12 @@ pub(super) struct RunArgs {
     /// Namespace of the Lease by which one agent is elected to sum up what all nodes say
     #[arg(long, env = "POD_NAMESPACE", default_value = "kube-system", value_name = "NAME")]
     namespace: String,
+    /// Health file; where it is named here, it has to be there [default: /opt/network-operator/net-healthcheck-config.yaml]
+    #[arg(long, env = "OPERATOR_NETHEALTHCHECK_CONFIG", value_name = "FILE")]
+    health_file: Option<PathBuf>,
+    /// Where /healthz, /readyz and /metrics are answered; `none` for nowhere
+    #[arg(long, default_value = "127.0.0.1:9342", value_name = "ADDRESS:PORT", value_parser = listen)]
+    listen: Listen,
     /// Nothing but the eBPF router, on the operator file's bpfInterfaces and on links of VRFs that are there: FRR, links and
     /// objects are left alone, as on control-plane nodes
     #[arg(long)]
@@ -55,6 +62,19 @@ pub(super) struct RunArgs {
     /// Form of the log
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
+}
+
+/// An address, or nothing.
+#[derive(Debug, Clone, Copy)]
+struct Listen(Option<SocketAddr>);
+
+fn listen(text: &str) -> Result<Listen, String> {
+    if text == "none" {
+        return Ok(Listen(None));
+    }
+    let address =
+        text.parse().map_err(|_| format!("{text:?} is no address with a port, as in 127.0.0.1:9342 or [::]:9342"));
+    address.map(|address| Listen(Some(address)))
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -74,6 +94,8 @@ pub(super) fn execute(args: RunArgs) -> anyhow::Result<ExitCode> {
         input_limit,
         state_dir,
         namespace,
+        health_file,
+        listen: Listen(listen),
         only_attach_bpf,
         log_format,
     } = args;
@@ -93,6 +115,8 @@ pub(super) fn execute(args: RunArgs) -> anyhow::Result<ExitCode> {
         input_limit,
         state_dir,
         namespace,
+        health_file,
+        listen,
     };
     until_signal(async |cancel| {
         if only_attach_bpf { agent::run_only_router(config, cancel).await } else { agent::run(config, cancel).await }

@@ -39,8 +39,8 @@ fn cancel_on_signal(cancel: CancellationToken) -> anyhow::Result<impl Future<Out
     })
 }
 
-/// kube tells of every attempt that fails; our watches say it once.
-const LOG_FILTER: &str = "info,kube_client::client::builder=off,kube_runtime::watcher=off";
+/// kube tells of every attempt that fails, and netlink-proto of every message that nobody waits for any more; our watches say it once.
+const LOG_FILTER: &str = "info,kube_client::client::builder=off,kube_runtime::watcher=off,netlink_proto=error";
 
 pub(super) fn log(format: LogFormat) {
     let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| LOG_FILTER.to_owned());

@@ -53,6 +53,8 @@ pub struct VrfVni {
 
 const SHOW_VRF_VNI: &str = "show vrf vni json";
 const SHOW_BGP_SUMMARY: &str = "show bgp summary json";
+/// BGP sessions of all instances, as JSON.
+pub(crate) const SHOW_ALL_BGP_SUMMARIES: &str = "show bgp vrf all summary json";
 
 /// VRFs that zebra maps to a VNI, by interface name.
 ///
@@ -91,9 +93,48 @@ pub async fn established(vty: &Vty) -> Result<BTreeSet<String>, RunningError> {
 
 fn established_of(summary: &str) -> serde_json::Result<BTreeSet<String>> {
     let families: BTreeMap<String, serde_json::Value> = serde_json::from_str(summary)?;
+    Ok(peers(&families).filter(|(_, established)| *established).map(|(name, _)| name.clone()).collect())
+}
+
+/// Neighbors of all instances by the names that the configuration gives them, and whether their session is established: in each
+/// instance that has one of that name.
+///
+/// # Errors
+/// bgpd does not answer, or not in JSON.
+pub async fn neighbors(vty: &Vty) -> Result<BTreeMap<String, bool>, RunningError> {
+    let answer = vty.ask("bgpd", SHOW_ALL_BGP_SUMMARIES).await?;
+    neighbors_of(&answer).map_err(|source| RunningError::Answer { command: SHOW_ALL_BGP_SUMMARIES, source })
+}
+
+fn neighbors_of(summaries: &str) -> serde_json::Result<BTreeMap<String, bool>> {
+    let instances: BTreeMap<String, BTreeMap<String, serde_json::Value>> = serde_json::from_str(summaries)?;
+    let mut all = BTreeMap::new();
+    for families in instances.values() {
+        // A neighbor is told of in each of its address families, in the same state.
+        for (name, established) in peers(families).collect::<BTreeMap<_, _>>() {
+            *all.entry(name.clone()).or_insert(true) &= established;
+        }
+    }
+    Ok(all)
+}
+
+/// The peers of an instance's summary by address family, and whether their session is established.
+fn peers(families: &BTreeMap<String, serde_json::Value>) -> impl Iterator<Item = (&String, bool)> {
     let peers = families.values().filter_map(|family| family.get("peers")?.as_object()).flatten();
-    let established = peers.filter(|(_, peer)| peer.get("state").is_some_and(|state| state == "Established"));
-    Ok(established.map(|(name, _)| name.clone()).collect())
+    peers.map(|(name, peer)| (name, peer.get("state").is_some_and(|state| state == "Established")))
+}
+
+/// Makes sure that all daemons that run answer.
+///
+/// # Errors
+/// One that does not, or zebra or bgpd do not run.
+pub async fn answering(vty: &Vty) -> Result<(), RunningError> {
+    let asked = sessions(vty).await?.into_iter().map(|mut session| async move { session.ask("show version").await });
+    let asked = futures::future::try_join_all(asked).await.map(drop);
+    for daemon in NEEDED {
+        vty.session(daemon).await?;
+    }
+    Ok(asked?)
 }
 
 /// bgpd's version, from `FRRouting 8.4.4 (node-1) on Linux(6.1.0)`.

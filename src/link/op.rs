@@ -145,6 +145,20 @@ pub struct LinkPlan {
 }
 
 impl LinkOp {
+    /// What is done, in the word that `plan --output json` has for it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::CreateVrf { .. } => "create-vrf",
+            Self::CreateBridge { .. } => "create-bridge",
+            Self::CreateVxlan { .. } => "create-vxlan",
+            Self::CreateVeth { .. } => "create-veth",
+            Self::Change { .. } => "change",
+            Self::SetUp { .. } => "set-up",
+            Self::SetDown { .. } => "set-down",
+            Self::Delete { .. } => "delete",
+        }
+    }
+
     /// The VRF whose link of that role is deleted.
     pub fn deletes(&self, role: LinkRole) -> Option<VrfName> {
         let Self::Delete { name } = self else { return None };

@@ -61,16 +61,16 @@ impl Reporter {
         for rejection in rejections {
             let words = rejection.to_string();
             if !self.told.contains(&words) {
-                let Rejection { object, field, reason, message, cure } = rejection;
-                tracing::warn!(%object, %field, ?reason, %message, %cure, "rejected VRFRouteConfiguration");
+                let Rejection { object, field, reason, message: problem, cure } = rejection;
+                tracing::warn!(%object, %field, ?reason, %problem, %cure, "rejected VRFRouteConfiguration");
             }
             now.insert(words);
         }
         for problem in problems {
-            let LinkProblem { vrf, message, cure } = problem;
-            let words = format!("{vrf}: {message}");
+            let LinkProblem { vrf, message: problem, cure } = problem;
+            let words = format!("{vrf}: {problem}");
             if !self.told.contains(&words) {
-                tracing::error!(%vrf, %message, %cure, "this VRF is left out; it is tried again");
+                tracing::error!(%vrf, %problem, %cure, "this VRF is left out; it is tried again");
             }
             now.insert(words);
         }

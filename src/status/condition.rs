@@ -48,7 +48,7 @@ pub(super) fn condition(
 }
 
 /// Cut where it is too long.
-pub(super) fn shortened(mut text: String) -> String {
+pub(crate) fn shortened(mut text: String) -> String {
     if text.len() > LONGEST {
         let end = (0..=LONGEST - 4).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();
         text.truncate(end);

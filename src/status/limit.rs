@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 /// How long most requests may take.
-pub(super) const REQUEST: Duration = Duration::from_secs(10);
+pub(crate) const REQUEST: Duration = Duration::from_secs(10);
 
 /// The answer, or an error where there is none in time.
-pub(super) async fn within<T>(limit: Duration, request: impl Future<Output = kube::Result<T>>) -> kube::Result<T> {
+pub(crate) async fn within<T>(limit: Duration, request: impl Future<Output = kube::Result<T>>) -> kube::Result<T> {
     tokio::time::timeout(limit, request)
         .await
         .unwrap_or_else(|_| Err(kube::Error::Service(format!("no answer within {}s", limit.as_secs()).into())))

@@ -12,4 +12,6 @@ pub mod publish;
 mod start;
 pub mod summary;
 
+pub(crate) use condition::shortened;
+pub(crate) use limit::{REQUEST, within};
 pub use start::{Started, start};

@@ -134,7 +134,7 @@ impl fmt::Display for Trigger {
 }
 
 /// How long to wait before a lost source is sought again: a second, doubled each time up to a minute.
-fn patience(failures: u32) -> Duration {
+pub fn patience(failures: u32) -> Duration {
     doubled(Duration::from_secs(1), failures, Duration::from_secs(60))
 }
 

@@ -84,6 +84,14 @@ impl Node {
         self.agent_says(" applied ", before, limit)
     }
 
+    /// What is answered over HTTP on that port of the node: status and body.
+    pub fn asked(&self, port: u16, path: &str) -> (String, String) {
+        let ask = format!("exec 3<>/dev/tcp/127.0.0.1/{port}; printf 'GET {path} HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3");
+        let answer = self.ok(&format!("bash -c \"{ask}\""));
+        let (head, body) = answer.split_once("\r\n\r\n").expect("an answer over HTTP");
+        (head.split_whitespace().nth(1).unwrap().to_owned(), body.to_owned())
+    }
+
     /// Process number of a daemon.
     pub fn pid(&self, daemon: &str) -> String {
         self.ok(&format!("pidof {daemon}")).trim().to_owned()

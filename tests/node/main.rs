@@ -12,11 +12,13 @@ mod drift;
 mod fabric;
 mod faults;
 mod frames;
+mod health;
 mod kube_api;
 #[path = "../lab/mod.rs"]
 mod lab;
 mod lab_itself;
 mod main_job;
+mod metrics;
 mod netlink;
 mod notrack;
 mod packets;

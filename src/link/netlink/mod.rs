@@ -9,7 +9,7 @@ use rtnetlink::packet_route::link::LinkMessage;
 
 use super::{LinkError, LinkOp, ObservedLinks};
 pub(crate) use apply::errno;
-pub(crate) use observe::{ATTEMPTS, dump};
+pub(crate) use observe::{ATTEMPTS, dump, visit};
 
 /// A netlink socket of the agent's network namespace.
 #[derive(Debug, Clone)]
@@ -39,6 +39,15 @@ impl Netlink {
     /// A dump that fails, or that the kernel calls interrupted again and again: part of the links is not the links.
     pub async fn observe(&self) -> Result<ObservedLinks, LinkError> {
         observe::observe(self.handle.clone()).await
+    }
+
+    /// The name of each link, and whether it carries packets (RFC 2863): its operational state is up; or unknown with a
+    /// carrier, because its driver tells of none, as with dummy links.
+    ///
+    /// # Errors
+    /// As [`Netlink::observe`].
+    pub async fn operational(&self) -> Result<Vec<(String, bool)>, LinkError> {
+        observe::operational(self.handle.clone()).await
     }
 
     /// Makes sure that the kernel lets us change links, before anything is changed.

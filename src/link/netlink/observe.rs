@@ -9,7 +9,7 @@ use rtnetlink::packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkP
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::link::{
     AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoVrf, InfoVxlan,
-    LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    LinkAttribute, LinkFlags, LinkInfo, LinkMessage, State,
 };
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
@@ -45,24 +45,55 @@ pub(super) async fn observe(handle: Handle) -> Result<ObservedLinks, LinkError> 
     Err(LinkError::Unstable(ATTEMPTS))
 }
 
+pub(super) async fn operational(handle: Handle) -> Result<Vec<(String, bool)>, LinkError> {
+    for _ in 0..ATTEMPTS {
+        let links = RouteNetlinkMessage::GetLink(LinkMessage::default());
+        let Some(links) = dump(handle.clone(), links).await.map_err(LinkError::Observe)? else { continue };
+        return Ok(links.into_iter().filter_map(carries).collect());
+    }
+    Err(LinkError::Unstable(ATTEMPTS))
+}
+
+fn carries(message: RouteNetlinkMessage) -> Option<(String, bool)> {
+    let RouteNetlinkMessage::NewLink(message) = message else { return None };
+    let carrier = message.header.flags.contains(LinkFlags::LowerUp);
+    let (mut name, mut up) = (None, false);
+    for attribute in message.attributes {
+        match attribute {
+            LinkAttribute::IfName(found) => name = Some(found),
+            LinkAttribute::OperState(state) => up = state == State::Up || (state == State::Unknown && carrier),
+            _ => {}
+        }
+    }
+    Some((name?, up))
+}
+
 /// All answers to a dump; `None` where it was interrupted.
-pub(crate) async fn dump(
+pub(crate) async fn dump(handle: Handle, ask: RouteNetlinkMessage) -> Result<Option<Vec<RouteNetlinkMessage>>, String> {
+    let mut messages = Vec::new();
+    let whole = visit(handle, ask, |message| messages.push(message)).await?;
+    Ok(whole.then_some(messages))
+}
+
+/// Looks at the answers to a dump one by one; gives whether it was not interrupted.
+pub(crate) async fn visit(
     mut handle: Handle,
     ask: RouteNetlinkMessage,
-) -> Result<Option<Vec<RouteNetlinkMessage>>, String> {
+    mut look: impl FnMut(RouteNetlinkMessage),
+) -> Result<bool, String> {
     let mut request = NetlinkMessage::from(ask);
     request.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
     let mut answers = handle.request(request).map_err(|error| error.to_string())?;
-    let (mut messages, mut whole) = (Vec::new(), true);
+    let mut whole = true;
     while let Some(answer) = answers.next().await {
         whole &= answer.header.flags & NLM_F_DUMP_INTR == 0;
         match answer.payload {
-            NetlinkPayload::InnerMessage(message) => messages.push(message),
+            NetlinkPayload::InnerMessage(message) => look(message),
             NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_string()),
             _ => {}
         }
     }
-    Ok(whole.then_some(messages))
+    Ok(whole)
 }
 
 fn local(message: &AddressMessage) -> Option<Ipv4Addr> {

@@ -1,0 +1,61 @@
+//! What FRR says of its health: the unit, its daemons, sessions, VNIs.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::frr::running;
+use crate::frr::vty::Vty;
+use crate::systemd::Systemd;
+use crate::trigger::with_causes;
+
+/// How long FRR, or systemd, may take to tell all of one thing.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+async fn within<T>(what: &str, asked: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+    tokio::time::timeout(PATIENCE, asked)
+        .await
+        .unwrap_or_else(|_| Err(format!("{what} did not answer within {}s", PATIENCE.as_secs())))
+}
+
+/// What is wrong with the unit and its daemons.
+pub async fn faults(unit: &str, vty: &Vty) -> Vec<String> {
+    let active = async {
+        let failed = |error: zbus::Error| format!("systemd does not tell of {unit}: {}", with_causes(&error));
+        let systemd = Systemd::connect().await.map_err(failed)?;
+        systemd.unit(unit).await.map(|state| state.active).map_err(failed)
+    };
+    match within("systemd", active).await {
+        // While it reloads, it runs.
+        Ok(active) if active == "active" || active == "reloading" => {}
+        Ok(active) => return vec![format!("{unit} is {active}")],
+        Err(fault) => return vec![fault],
+    }
+    let answers = async { running::answering(vty).await.map_err(|error| with_causes(&error)) };
+    within("FRR", answers).await.err().into_iter().collect()
+}
+
+/// Neighbors of all BGP instances by name, and whether their session is established.
+///
+/// # Errors
+/// bgpd does not tell.
+pub async fn sessions(vty: &Vty) -> Result<BTreeMap<String, bool>, String> {
+    within("bgpd", async { running::neighbors(vty).await.map_err(|error| with_causes(&error)) }).await
+}
+
+/// What is wrong with the VNIs of these VRFs, by interface name.
+pub async fn vni_faults(vty: &Vty, vrfs: &[String]) -> Vec<String> {
+    if vrfs.is_empty() {
+        return Vec::new();
+    }
+    match within("zebra", async { running::vrf_vnis(vty).await.map_err(|error| with_causes(&error)) }).await {
+        Err(fault) => vec![fault],
+        Ok(seen) => {
+            let fault = |vrf: &String| match seen.get(vrf) {
+                Some(found) if found.state == "Up" => None,
+                Some(found) => Some(format!("VNI {} of {vrf} is {}", found.vni, found.state.to_lowercase())),
+                None => Some(format!("{vrf} has no VNI")),
+            };
+            vrfs.iter().filter_map(fault).collect()
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! A node gets work when its network is there, and not before: checks, taints, the node's condition, probes.
+
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::{Node, NodeCondition};
+use kube::Api;
+use kube::api::{Patch, PatchParams, PostParams};
+use network_operator::api::crd_yaml;
+use serde_json::json;
+
+use super::kube_api::KUBECONFIG;
+use super::metrics::told;
+use crate::lab::cluster::{Cluster, until, with_server};
+use crate::lab::{ApiServer, Bridge, Image, LAB_MANIFESTS, Node as LabNode, Spelling, lab_file};
+
+const UNINITIALIZED: [&str; 2] =
+    ["node.cloudprovider.kubernetes.io/uninitialized", "node.schiff.telekom.de/uninitialized"];
+const FILE: &str = "/opt/network-operator/net-healthcheck-config.yaml";
+/// From the moment at which all holds until the taints are gone.
+const SOON: Duration = Duration::from_secs(5);
+const TEMPLATE: &str = "/etc/frr/frr.conf.tpl";
+
+struct Watched<'a> {
+    nodes: Api<Node>,
+    node: &'a LabNode,
+}
+
+impl Watched<'_> {
+    async fn get(&self) -> Node {
+        self.nodes.get(self.node.name()).await.unwrap()
+    }
+
+    async fn taints(&self) -> Vec<String> {
+        let taints = self.get().await.spec.unwrap_or_default().taints.unwrap_or_default();
+        taints.into_iter().map(|taint| taint.key).collect()
+    }
+
+    async fn condition(&self) -> Option<NodeCondition> {
+        let conditions = self.get().await.status.unwrap_or_default().conditions.unwrap_or_default();
+        conditions.into_iter().find(|condition| condition.type_ == "NetworkOperatorReady")
+    }
+
+    /// Waits until the condition has this status, and words for which `right` holds.
+    async fn says(&self, status: &str, what: &str, right: impl Fn(&str) -> bool) {
+        until(&format!("{status}: {what}"), async || {
+            let said = self.condition().await.ok_or_else(|| "no condition".to_owned())?;
+            let message = said.message.unwrap_or_default();
+            if said.status == status && right(&message) { Ok(()) } else { Err(format!("{}: {message}", said.status)) }
+        })
+        .await;
+    }
+
+    /// The taint stays while that is so.
+    async fn is_kept_away_by(&self, faults: &[&str]) {
+        self.says("False", &faults.join(", "), |message| faults.iter().all(|fault| message.contains(fault))).await;
+        let taints = self.taints().await;
+        assert!(
+            UNINITIALIZED.iter().all(|key| taints.iter().any(|taint| taint == key)),
+            "{faults:?}: {taints:?}\n{}",
+            self.node.agent_log()
+        );
+    }
+
+    /// A change of the Node by somebody else: a label, and taints before all others. It may be that one of these is there already.
+    async fn edit(&self, label: &str, taints: &[serde_json::Value]) -> kube::Result<()> {
+        let mut patch = vec![json!({"op": "add", "path": format!("/metadata/labels/{label}"), "value": "1"})];
+        patch.extend(taints.iter().map(|taint| json!({"op": "add", "path": "/spec/taints/0", "value": taint})));
+        let patch = Patch::Json::<()>(serde_json::from_value(patch.into()).unwrap());
+        self.nodes.patch(self.node.name(), &PatchParams::default(), &patch).await.map(drop)
+    }
+}
+
+fn taint(key: &str) -> serde_json::Value {
+    json!({"key": key, "effect": "NoSchedule", "value": "true"})
+}
+
+async fn a_tainted_node(cluster: &Cluster, node: &LabNode) {
+    let taints = ["gpu", UNINITIALIZED[0], "other", UNINITIALIZED[1]].map(taint);
+    let made = json!({"metadata": {"name": node.name(), "labels": {"mine": "1"}}, "spec": {"taints": taints}});
+    let nodes: Api<Node> = Api::all(cluster.client.clone());
+    nodes.create(&PostParams::default(), &serde_json::from_value(made).unwrap()).await.unwrap();
+    cluster.is_ready(node.name(), "True").await;
+}
+
+/// What a probe answers: status and body.
+fn probe(node: &LabNode, path: &str) -> String {
+    let (status, body) = node.asked(9342, path);
+    format!("{status} {}", body.trim())
+}
+
+#[test]
+fn a_node_gets_work_when_all_its_checks_pass_and_others_changes_of_it_are_kept() {
+    let bridge = Bridge::new();
+    let (server, node) = std::thread::scope(|scope| {
+        let server = scope.spawn(|| ApiServer::start(&bridge));
+        let node = scope.spawn(|| LabNode::of_the_lab(&bridge, Image::Trixie, Spelling::Plain));
+        (server.join().unwrap(), node.join().unwrap())
+    });
+    with_server(&server, async |cluster: Cluster, server: &ApiServer| {
+        a_tainted_node(&cluster, &node).await;
+        let watched = Watched { nodes: Api::all(cluster.client.clone()), node: &node };
+        node.write(KUBECONFIG, server.kubeconfig("agent"));
+        node.write(
+            FILE,
+            "interfaces: [\"te*0\"]\nreachability: [{host: 203.0.113.250, port: 7}]\ntimeout: 1\nretries: 1\n",
+        );
+        let all = LAB_MANIFESTS.map(|name| lab_file(&format!("manifests/{name}"))).join("---\n");
+        server.kubectl(&["apply", "-f", "-"], &all);
+        node.ok("systemctl stop frr");
+        node.start_agent_with("--debounce 1s", &format!("-E KUBECONFIG={KUBECONFIG}"));
+        it_is_kept_away_until_all_holds(&watched).await;
+        nothing_is_lost_of_a_hundred_edits(&watched).await;
+        silent_hosts_and_a_silent_resolver_delay_nothing(&watched, server).await;
+        a_node_that_was_ready_is_marked_where_that_is_asked_for(&watched).await;
+    });
+}
+
+async fn it_is_kept_away_until_all_holds(watched: &Watched<'_>) {
+    let node = watched.node;
+    watched
+        .is_kept_away_by(&["frr: frr.service is inactive", "verified", "there is no link te*0", "203.0.113.250:7"])
+        .await;
+    assert!(probe(node, "/readyz").starts_with("503 "));
+    assert_eq!(probe(node, "/healthz"), "200 ok");
+    node.ok("systemctl start frr; ip link add test0 type dummy");
+    watched.says("False", "FRR runs", |message| !message.contains("frr") && !message.contains("verified")).await;
+    assert_eq!(probe(node, "/readyz"), "200 verified");
+    watched.is_kept_away_by(&["test0 is down", "203.0.113.250:7"]).await;
+    let template = node.read(TEMPLATE);
+    let broken = template.replacen(
+        " neighbor 198.51.100.3 timers connect 1",
+        " neighbor 198.51.100.3 timers connect 1\n neighbor 198.51.100.9 peer-group NOPE",
+        1,
+    );
+    node.write(TEMPLATE, broken);
+    let refused = ["verified: ", "Configure the peer-group first"];
+    watched.is_kept_away_by(&refused).await;
+    node.ok("ip link set test0 up; ip addr add 203.0.113.250/32 dev test0");
+    let others = |message: &str| message.contains("test0") || message.contains("203.0.113.250");
+    watched.says("False", "nothing else", |message| !others(message)).await;
+    watched.is_kept_away_by(&refused).await;
+    node.ok("ip link set test0 down; ip addr flush dev test0");
+    node.write(TEMPLATE, template);
+    watched.says("False", "verified again", |message| !message.contains("verified")).await;
+    watched.is_kept_away_by(&["test0 is down"]).await;
+    // From here on all holds.
+    node.ok("ip link set test0 up; ip addr add 203.0.113.250/32 dev test0");
+    let begin = Instant::now();
+    until("the taints go", async || {
+        // The cluster has taints of its own.
+        let mut taints = watched.taints().await;
+        taints.retain(|key| !key.starts_with("node.kubernetes.io/"));
+        if taints == ["gpu", "other"] { Ok(()) } else { Err(format!("{taints:?}")) }
+    })
+    .await;
+    assert!(begin.elapsed() < SOON, "{:?}", begin.elapsed());
+    watched.says("True", "all pass", |message| message == "all checks pass").await;
+    assert_eq!(watched.get().await.metadata.labels.unwrap()["mine"], "1");
+}
+
+/// Four others add taints and labels at the same time, while our taints come again and again, and go.
+async fn nothing_is_lost_of_a_hundred_edits(watched: &Watched<'_>) {
+    let others = (0..4).map(async |other| {
+        for round in 25 * other..25 * (other + 1) {
+            let name = format!("edit-{round}");
+            let taints = [taint(&name), taint(UNINITIALIZED[round % 2])];
+            if watched.edit(&name, &taints).await.is_err() {
+                watched.edit(&name, &taints[..1]).await.unwrap();
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    });
+    futures::future::join_all(others).await;
+    until("only ours have gone", async || {
+        let taints = watched.taints().await;
+        if taints.iter().any(|key| UNINITIALIZED.contains(&key.as_str())) { Err(format!("{taints:?}")) } else { Ok(()) }
+    })
+    .await;
+    let (taints, node) = (watched.taints().await, watched.get().await);
+    let labels = node.metadata.labels.unwrap();
+    for round in 0..100 {
+        let name = format!("edit-{round}");
+        assert!(taints.contains(&name) && labels.contains_key(&name), "{name} is lost: {taints:?}");
+    }
+    assert!(taints.contains(&"gpu".to_owned()));
+}
+
+/// 100 addresses and 100 names: packets to both, and to the resolver, go into a dummy link and are gone.
+async fn silent_hosts_and_a_silent_resolver_delay_nothing(watched: &Watched<'_>, server: &ApiServer) {
+    let node = watched.node;
+    node.ok("ip route add 192.0.2.192/28 dev test0; cp -L /etc/resolv.conf /run/resolv.kept || : >/run/resolv.kept; rm -f /etc/resolv.conf; echo nameserver 192.0.2.200 >/etc/resolv.conf");
+    let addresses = (0..100).map(|number| format!("  - {{host: 192.0.2.201, port: {}}}\n", 1000 + number));
+    let names = (0..100).map(|number| format!("  - {{host: host-{number}.example, port: 80}}\n"));
+    let targets: String = addresses.chain(names).collect();
+    node.write(FILE, format!("timeout: 1\nretries: 2\ninterval: 1\nfailures: 2\nreachability:\n{targets}"));
+    let begin = Instant::now();
+    let bad = |message: &str| message.contains("192.0.2.201:1000 is not reachable") && message.contains("195 more");
+    watched.says("False", "all of them", bad).await;
+    // Two rounds of four times 64 targets, two attempts of a second each, and half as much again.
+    assert!(begin.elapsed() < Duration::from_secs(24), "{:?}", begin.elapsed());
+    let begin = Instant::now();
+    assert_eq!(probe(node, "/healthz"), "200 ok");
+    assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
+    // A window of one second, and a run under way.
+    let soon = || told(node, 9342).of("debounce_wait_seconds_bucket{le=\"4.096\"}");
+    let begun = soon();
+    let applied = node.says(" applied ");
+    server.kubectl(&["delete", "vrfrouteconfiguration", "--all"], "");
+    node.applied(applied, Duration::from_secs(60));
+    assert!(soon() > begun, "its run waited for the targets");
+    node.ok("rm /etc/resolv.conf; mv /run/resolv.kept /etc/resolv.conf; ip route del 192.0.2.192/28 dev test0");
+}
+
+async fn a_node_that_was_ready_is_marked_where_that_is_asked_for(watched: &Watched<'_>) {
+    const OURS: &str = "network-operator.schiff.telekom.de/not-ready";
+    let node = watched.node;
+    node.write(FILE, "interfaces: [test0]\ninterval: 1\nfailures: 2\n");
+    node.ok("ip link set test0 down");
+    watched.says("False", "test0", |message| message.contains("test0 is down")).await;
+    assert!(!watched.taints().await.contains(&OURS.to_owned()));
+    node.write(FILE, "interfaces: [test0]\ninterval: 1\nfailures: 2\ntaintWhenUnready: true\n");
+    let marked = async |wanted: bool| {
+        until("our taint", async || {
+            let taints = watched.taints().await;
+            if taints.contains(&OURS.to_owned()) == wanted { Ok(()) } else { Err(format!("{taints:?}")) }
+        })
+        .await;
+    };
+    marked(true).await;
+    node.ok("ip link set test0 up");
+    marked(false).await;
+    node.write(FILE, "interfaces: [test0\n");
+    watched.says("True", "a broken file", |message| message.contains("health file")).await;
+    node.write(FILE, "interfaces: [test0]\n");
+    watched.says("True", "all pass", |message| message == "all checks pass").await;
+}
+
+/// Without the kind nothing is known of what the node should run: a look at it finds nothing to do, and that proves nothing.
+#[test]
+fn a_node_whose_objects_cannot_be_listed_is_kept_away_until_they_can() {
+    let bridge = Bridge::new();
+    let (server, node) = std::thread::scope(|scope| {
+        let server = scope.spawn(|| ApiServer::start(&bridge));
+        let node = scope.spawn(|| LabNode::of_the_lab(&bridge, Image::Trixie, Spelling::Plain));
+        (server.join().unwrap(), node.join().unwrap())
+    });
+    with_server(&server, async |cluster: Cluster, server: &ApiServer| {
+        server.kubectl(&["delete", "crd", "vrfrouteconfigurations.network.schiff.telekom.de"], "");
+        a_tainted_node(&cluster, &node).await;
+        let watched = Watched { nodes: Api::all(cluster.client.clone()), node: &node };
+        node.write(KUBECONFIG, server.kubeconfig("agent"));
+        let args = "--debounce 1s --check-interval 1s --input-limit 5s";
+        node.start_agent_with(args, &format!("-E KUBECONFIG={KUBECONFIG}"));
+        // Longer than the limit for inputs, and ten looks at the node.
+        for _ in 0..5 {
+            watched.is_kept_away_by(&["verified: "]).await;
+            assert!(probe(&node, "/readyz").starts_with("503 "));
+            tokio::time::sleep(Duration::from_secs(4)).await;
+        }
+        server.kubectl(&["apply", "-f", "-"], &crd_yaml().unwrap());
+        until("the taints go", async || {
+            let taints = watched.taints().await;
+            if UNINITIALIZED.iter().all(|key| !taints.iter().any(|taint| taint == key)) {
+                Ok(())
+            } else {
+                Err(format!("{taints:?}"))
+            }
+        })
+        .await;
+        assert_eq!(probe(&node, "/readyz"), "200 verified");
+    });
+}
