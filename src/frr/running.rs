@@ -22,6 +22,9 @@ pub enum RunningError {
         #[source]
         source: serde_json::Error,
     },
+    /// mgmtd (FRR 9 and later) has static routes that staticd never hears of.
+    #[error("staticd is not connected to mgmtd: static routes are configured that zebra never hears of; restart FRR")]
+    StaticdApart,
     /// The folder of the sockets cannot be read.
     #[error("list FRR's daemons in {path}")]
     Daemons {
@@ -53,6 +56,7 @@ pub struct VrfVni {
 
 const SHOW_VRF_VNI: &str = "show vrf vni json";
 const SHOW_BGP_SUMMARY: &str = "show bgp summary json";
+const SHOW_BACKENDS: &str = "show mgmt backend-adapter all";
 /// BGP sessions of all instances, as JSON.
 pub(crate) const SHOW_ALL_BGP_SUMMARIES: &str = "show bgp vrf all summary json";
 
@@ -124,17 +128,30 @@ fn peers(families: &BTreeMap<String, serde_json::Value>) -> impl Iterator<Item =
     peers.map(|(name, peer)| (name, peer.get("state").is_some_and(|state| state == "Established")))
 }
 
-/// Makes sure that all daemons that run answer.
+/// Makes sure that all daemons that run answer, and that staticd hears of its routes.
 ///
 /// # Errors
 /// One that does not, or zebra or bgpd do not run.
 pub async fn answering(vty: &Vty) -> Result<(), RunningError> {
-    let asked = sessions(vty).await?.into_iter().map(|mut session| async move { session.ask("show version").await });
+    let sessions = sessions(vty).await?;
+    let runs = |daemon| sessions.iter().any(|session| session.daemon() == daemon);
+    let by_mgmtd = runs("staticd") && runs("mgmtd");
+    let asked = sessions.into_iter().map(|mut session| async move { session.ask("show version").await });
     let asked = futures::future::try_join_all(asked).await.map(drop);
     for daemon in NEEDED {
         vty.session(daemon).await?;
     }
-    Ok(asked?)
+    asked?;
+    if by_mgmtd && !is_backend("staticd", &vty.ask("mgmtd", SHOW_BACKENDS).await?) {
+        return Err(RunningError::StaticdApart);
+    }
+    Ok(())
+}
+
+/// `show mgmt backend-adapter all` (`mgmt_be_adapter_status_write` in mgmtd/mgmt_be_adapter.c): a line `Client: NAME` for each daemon
+/// that is connected.
+fn is_backend(daemon: &str, answer: &str) -> bool {
+    answer.lines().any(|line| line.trim_start().strip_prefix("Client:").is_some_and(|name| name.trim() == daemon))
 }
 
 /// bgpd's version, from `FRRouting 8.4.4 (node-1) on Linux(6.1.0)`.
@@ -210,6 +227,13 @@ fn daemons(vty: &Vty) -> Result<Vec<String>, RunningError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn daemons_that_have_their_configuration_from_mgmtd_are_told_by_name() {
+        let zebra = "MGMTD Backend Adapters\n  Client: \t\t\tzebra\n    Conn-FD: \t\t\t21\n    Client-Id: \t\t\t0\n  Total: 1\n";
+        assert!(is_backend("zebra", zebra) && !is_backend("staticd", zebra));
+        assert!(is_backend("staticd", &zebra.replace("zebra", "staticd")));
+    }
 
     #[test]
     fn sessions_are_those_of_all_address_families() {
