@@ -21,9 +21,9 @@ soak: setup fuzz
 fuzz: setup-fuzzer
 	fuzz/run.sh $${FUZZ_SECONDS:-$$((300 / $${SOAK_SCALE:-1}))}
 
-## bench: what the eBPF router costs per packet, and what a routed path carries with it and without it (as root; three minutes)
-bench: setup-builder
-	$(CARGO) bench --locked --bench router
+## bench: what the eBPF router costs per packet, and what a routed path carries with it and without it, and what the agent takes at rest (as root; 20 minutes)
+bench: setup
+	$(CARGO) bench --locked --bench router --bench rest
 
 ## unit: the tests that need neither root nor the lab
 unit:

@@ -21,3 +21,4 @@ mod objects;
 mod progress;
 mod rig;
 mod scale;
+mod scrapes;

@@ -1,0 +1,90 @@
+//! What the agent takes of a node on which nothing happens: memory and CPU, with 30 VRFs and 100 objects of a real API server.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a benchmark that fails must stop, and prints what it found"
+)]
+#![allow(unreachable_pub, reason = "the modules of a benchmark")]
+
+#[path = "../tests/lab/mod.rs"]
+mod lab;
+
+use std::time::Duration;
+
+use lab::cluster::{Cluster, with_server};
+use lab::{ApiServer, Bridge, Image, Node, Spelling};
+
+const VRFS: usize = 30;
+const OBJECTS: usize = 100;
+const KUBECONFIG: &str = "/etc/network-operator/kubeconfig";
+const LIMIT: Duration = Duration::from_secs(900);
+/// Before it is measured, sessions come up and bridges settle.
+const SETTLES: Duration = Duration::from_secs(90);
+const RESTS: Duration = Duration::from_secs(600);
+const MEMORY_MB: f64 = 20.0;
+/// Of one core.
+const CPU_PERCENT: f64 = 0.1;
+
+fn object(number: usize) -> String {
+    let (vrf, seq) = (number % VRFS, 10 + number / VRFS);
+    format!(
+        "---\napiVersion: network.schiff.telekom.de/v1alpha1\nkind: VRFRouteConfiguration\nmetadata: {{name: o{number}}}\nspec:\n  vrf: v{vrf}\n  seq: {seq}\n  \
+         import: [{{cidr: 10.0.{number}.0/24, action: permit}}]\n  export: [{{cidr: 10.1.{number}.0/24, action: permit}}]\n"
+    )
+}
+
+/// CPU time of the agent's unit, in seconds.
+fn cpu(node: &Node) -> f64 {
+    node.ok("systemctl show -P CPUUsageNSec network-operator").trim().parse::<f64>().unwrap() / 1e9
+}
+
+/// A figure of `/proc/PID/status`, in MB.
+fn memory(node: &Node, name: &str) -> f64 {
+    let found = node.ok(&format!("grep ^{name}: /proc/$(systemctl show -P MainPID network-operator)/status"));
+    found.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0
+}
+
+fn main() {
+    let bridge = Bridge::new();
+    let server = ApiServer::start(&bridge);
+    let node = Node::of_the_lab(&bridge, Image::Trixie, Spelling::Plain);
+    let vnis: String = (0..VRFS).map(|vrf| format!("  v{vrf}: {}\n", 1000 + vrf)).collect();
+    node.write("/opt/network-operator/config.yaml", format!("bpf: {{notrack: false}}\nvnimap:\n{vnis}"));
+    // Checks as on a real node, for which FRR is asked in each round.
+    node.write(
+        "/opt/network-operator/net-healthcheck-config.yaml",
+        format!(
+            "interfaces: [\"vr.*\"]\nbgpNeighbors: [\"dv.*\"]\nreachability: [{{host: {}, port: 6443}}]\n",
+            lab::HOST
+        ),
+    );
+    with_server(&server, async |cluster: Cluster, server: &ApiServer| {
+        cluster.node(node.name(), "True").await;
+        node.write(KUBECONFIG, server.kubeconfig("agent"));
+        server.kubectl(&["apply", "-f", "-"], &(0..OBJECTS).map(object).collect::<String>());
+        // As it is deployed: no debug log.
+        node.ok(&format!(
+            "systemd-run -q --unit=network-operator -p Type=exec -p CPUAccounting=yes -E NODE_NAME={} -E KUBECONFIG={KUBECONFIG} \
+             /labbin/network-operator run --debounce 1s",
+            node.name()
+        ));
+        node.applied(0, LIMIT);
+    });
+    println!("{OBJECTS} objects in {VRFS} VRFs are applied; in {SETTLES:?} it is measured for {RESTS:?}");
+    std::thread::sleep(SETTLES);
+    let (before, lines) = (cpu(&node), node.agent_log().lines().count());
+    std::thread::sleep(RESTS);
+    let percent = (cpu(&node) - before) / RESTS.as_secs_f64() * 100.0;
+    let said = node.agent_log().lines().count() - lines;
+    let [resident, anonymous, most] = ["VmRSS", "RssAnon", "VmHWM"].map(|name| memory(&node, name));
+    println!("| agent at rest | figure | bound |\n| --- | --- | --- |");
+    println!(
+        "| resident memory | {resident:.1} MB ({anonymous:.1} MB of it not of files; {most:.1} MB at most) | {MEMORY_MB} MB |"
+    );
+    println!("| CPU over {} s | {percent:.3} % of a core | {CPU_PERCENT} % |", RESTS.as_secs());
+    println!("| lines of log | {said} | 0 |");
+    assert!(resident < MEMORY_MB && percent < CPU_PERCENT && said == 0);
+}
