@@ -8,6 +8,7 @@
 )]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::{Arc, Mutex};
 
 use network_operator::config::OnReloadFailure;
@@ -177,6 +178,11 @@ impl DaemonPort for Host {
     async fn running(&self) -> Result<Config, PortError> {
         let state = self.0.lock().unwrap();
         if state.stopped { Err("nobody answers".into()) } else { Ok(Config::parse(&state.running.join("\n"))) }
+    }
+    async fn fingerprint(&self) -> Result<u64, PortError> {
+        let state = self.0.lock().unwrap();
+        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(&state.running);
+        if state.stopped { Err("nobody answers".into()) } else { Ok(hash) }
     }
     async fn give(&self, lines: &[Line]) -> Result<Vec<Verdict>, PortError> {
         if lines.is_empty() {
@@ -531,4 +537,39 @@ async fn what_an_agent_gave_and_was_killed_with_goes_where_nobody_wants_it_any_m
     pipeline.carry_out(&text(NEW)).await.unwrap_err();
     pipeline.carry_out(&text(OLD)).await.unwrap();
     assert_eq!(host.0.lock().unwrap().running, ["log one", "log two"]);
+}
+
+#[tokio::test]
+async fn a_node_stands_as_it_was_found_until_anything_moves_and_is_looked_at_as_a_whole_now_and_then() {
+    let host = settled();
+    let mut pipeline = pipeline(&host);
+    assert!(pipeline.carry_out(&text(OLD)).await.unwrap().unchanged());
+    let shown = pipeline.glance().await.unwrap();
+    assert!(!pipeline.stands(&shown), "nobody has looked at all of it");
+    pipeline.found(shown.clone()).await;
+    let moves: [fn(&mut State); 4] = [
+        |state| state.running.push("log four".into()),
+        |state| state.conf = Some(NEW.into()),
+        |state| state.good = None,
+        |state| state.vnis.get_mut("vr.a").unwrap().up = false,
+    ];
+    for (number, moved) in moves.into_iter().enumerate() {
+        assert!(pipeline.stands(&pipeline.glance().await.unwrap()), "{number}");
+        let before = host.clone().with(moved);
+        assert!(!pipeline.stands(&pipeline.glance().await.unwrap()), "{number}");
+        before.with(|state| *state = std::mem::take(&mut *settled().0.lock().unwrap()));
+    }
+    let standing = (0..10).filter(|_| pipeline.stands(&shown)).count();
+    assert_eq!(standing, 5, "nine looks in all, then a whole one");
+    // What moves while all of it is looked at is nothing that was found.
+    let host = host.with(|state| state.running.push("log four".into()));
+    pipeline.found(shown.clone()).await;
+    assert!(!pipeline.stands(&shown) && !pipeline.stands(&pipeline.glance().await.unwrap()));
+    let host = host.with(|state| drop(state.running.pop()));
+    pipeline.found(shown.clone()).await;
+    assert!(pipeline.stands(&shown));
+    pipeline.carry_out(&text(OLD)).await.unwrap();
+    assert!(!pipeline.stands(&shown), "a run has begun since");
+    let host = host.with(|state| state.stopped = true);
+    assert!(pipeline.glance().await.is_none() && host.calls().is_empty());
 }

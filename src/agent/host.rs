@@ -102,6 +102,10 @@ impl DaemonPort for Vty {
         Ok(converge::running(self).await?)
     }
 
+    async fn fingerprint(&self) -> Result<u64, PortError> {
+        Ok(converge::fingerprint(self).await?)
+    }
+
     async fn give(&self, lines: &[Line]) -> Result<Vec<Verdict>, PortError> {
         Ok(converge::give(self, lines).await?)
     }

@@ -1,6 +1,7 @@
 //! FRR's running configuration over the vty sockets: read it, give it lines, take lines out.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 
 use futures::future::{join_all, try_join_all};
 
@@ -15,12 +16,26 @@ use super::vty::Vty;
 /// # Errors
 /// zebra or bgpd does not answer.
 pub async fn running(vty: &Vty) -> Result<Config, RunningError> {
+    let printed = printed(vty).await?.into_iter();
+    let daemons: BTreeMap<String, Config> = printed.map(|(daemon, text)| (daemon, Config::parse(&text))).collect();
+    Ok(Config::merge(&daemons, "bgpd"))
+}
+
+/// A hash of the same: who only asks whether anything is other than before needs no more.
+///
+/// # Errors
+/// As [`running`].
+pub async fn fingerprint(vty: &Vty) -> Result<u64, RunningError> {
+    Ok(BuildHasherDefault::<DefaultHasher>::default().hash_one(printed(vty).await?))
+}
+
+/// What each daemon prints as its configuration.
+async fn printed(vty: &Vty) -> Result<BTreeMap<String, String>, RunningError> {
     let asked = sessions(vty).await?.into_iter().map(|mut session| async move {
         let text = session.ask("show running-config").await?;
-        Ok::<_, RunningError>((session.daemon().to_owned(), Config::parse(&text)))
+        Ok::<_, RunningError>((session.daemon().to_owned(), text))
     });
-    let daemons: BTreeMap<String, Config> = try_join_all(asked).await?.into_iter().collect();
-    Ok(Config::merge(&daemons, "bgpd"))
+    Ok(try_join_all(asked).await?.into_iter().collect())
 }
 
 /// Gives FRR lines that it does not have; one verdict for each. What a daemon takes is in force at once.

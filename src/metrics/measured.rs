@@ -112,6 +112,10 @@ impl<P: DaemonPort + Sync> DaemonPort for Measured<P> {
         self.metrics.timed("compare", self.port.running()).await
     }
 
+    async fn fingerprint(&self) -> Result<u64, PortError> {
+        self.port.fingerprint().await
+    }
+
     async fn give(&self, lines: &[Line]) -> Result<Vec<Verdict>, PortError> {
         self.metrics.timed("give", self.port.give(lines)).await
     }

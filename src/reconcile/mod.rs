@@ -2,6 +2,7 @@
 
 mod configure;
 mod error;
+mod glance;
 mod goal;
 mod pipeline;
 mod port;
@@ -10,6 +11,7 @@ mod report;
 mod rollback;
 
 pub use error::{Missing, Restored, RunError};
+pub use glance::Shown;
 pub use goal::frr_lines;
 pub use pipeline::{Limits, Pipeline};
 pub use port::{ConfigPort, DaemonPort, LinkPort, PortError, Ports, ServicePort, VniState};

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::configure::Configured;
 use super::error::{Missing, RunError, step};
+use super::glance::Standing;
 use super::{ConfigPort, DaemonPort, Inputs, LinkPort, Outcome, Ports, Prepared, ServicePort, prepare};
 use crate::frr::config::Config;
 use crate::frr::render::Renderer;
@@ -68,6 +69,8 @@ pub struct Pipeline<L, C, S, D> {
     pub(super) stopped: bool,
     /// Whether FRR was seen to run what the last run was for.
     verified: bool,
+    /// As what the node was found where nothing was to be done.
+    pub(super) standing: Option<Standing>,
 }
 
 impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S, D> {
@@ -80,7 +83,7 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
         tolerated: BTreeSet<String>,
         offered: Option<String>,
     ) -> Self {
-        Self { ports, renderer, limits, tolerated, offered, stopped: false, verified: false }
+        Self { ports, renderer, limits, tolerated, offered, stopped: false, verified: false, standing: None }
     }
 
     /// Lines of frr.conf that FRR takes and does not show, as defaults, or that it never took: to be kept over restarts, so
@@ -113,7 +116,7 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
         // Links of a VRF must not go before its instance.
         let leaving = !links.remove.is_empty();
         let (mut unplug, rest) = links.unplug();
-        self.verified = false;
+        (self.verified, self.standing) = (false, None);
         let configured = self.configure(prepared, leaving, &mut unplug).await?;
         // Also where links or VNIs do not come up: FRR runs it, and what is missing would be missing with another one, too.
         self.verified = true;

@@ -65,6 +65,8 @@ pub struct VniState {
 pub trait DaemonPort {
     /// The configuration that FRR runs.
     fn running(&self) -> impl Future<Output = Result<Config, PortError>> + Send;
+    /// A hash of what its daemons print as their configuration.
+    fn fingerprint(&self) -> impl Future<Output = Result<u64, PortError>> + Send;
     /// Gives FRR lines that it does not have; one verdict for each.
     fn give(&self, lines: &[Line]) -> impl Future<Output = Result<Vec<Verdict>, PortError>> + Send;
     /// Takes lines out of FRR; what is left is seen in the running configuration.
