@@ -33,7 +33,7 @@ const CUTS: u32 = 2;
 /// Where the checks look.
 pub(super) struct Checks {
     /// The unit that runs FRR; nothing where FRR is somebody else's.
-    pub(super) unit: Option<&'static str>,
+    pub(super) unit: Option<daemons::Unit>,
     pub(super) links: Netlink,
     pub(super) progress: watch::Receiver<Progress>,
 }
@@ -44,7 +44,7 @@ impl Checks {
         let HealthConfig { interfaces, reachability, bgp_neighbors, .. } = &known.config;
         let (vty, vrfs) = (Vty::default(), self.progress.borrow().vrfs.clone());
         let frr = async {
-            match self.unit {
+            match &self.unit {
                 Some(unit) => daemons::faults(unit, &vty).await,
                 None => Vec::new(),
             }

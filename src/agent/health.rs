@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::AgentConfig;
 use super::checks::{Checks, Known, Reached, SOON};
 use crate::config::HealthConfig;
+use crate::health::daemons;
 use crate::health::node::NodeClient;
 use crate::health::probes::{self, Progress};
 use crate::health::reach::Prober;
@@ -76,7 +77,7 @@ pub(super) fn start(
     });
     let node = client.map(|client| NodeClient::new(client, &config.node_name));
     let prober = Prober::start().context("a thread for checks of reachability")?;
-    let checks = Checks { unit, links, progress };
+    let checks = Checks { unit: unit.map(daemons::Unit::new), links, progress };
     let health = Health { file, named, checks, node, prober, metrics };
     tokio::spawn(health.keep(changes, cancel.clone()));
     Ok(sender)

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use tokio::sync::Mutex;
+
 use crate::frr::running;
 use crate::frr::vty::Vty;
 use crate::systemd::Systemd;
@@ -17,17 +19,44 @@ async fn within<T>(what: &str, asked: impl Future<Output = Result<T, String>>) -
         .unwrap_or_else(|_| Err(format!("{what} did not answer within {}s", PATIENCE.as_secs())))
 }
 
+/// The unit that runs FRR, over a connection that is kept from round to round.
+#[derive(Debug)]
+pub struct Unit {
+    name: &'static str,
+    systemd: Mutex<Option<Systemd>>,
+}
+
+impl Unit {
+    /// A unit by its name.
+    pub fn new(name: &'static str) -> Self {
+        Self { name, systemd: Mutex::new(None) }
+    }
+
+    /// Its active state.
+    async fn active(&self) -> zbus::Result<String> {
+        let mut kept = self.systemd.lock().await;
+        // An old connection may have broken since: only what a new one says is a fault.
+        if let Some(systemd) = kept.take()
+            && let Ok(state) = systemd.unit(self.name).await
+        {
+            *kept = Some(systemd);
+            return Ok(state.active);
+        }
+        let systemd = Systemd::connect().await?;
+        let state = systemd.unit(self.name).await?;
+        *kept = Some(systemd);
+        Ok(state.active)
+    }
+}
+
 /// What is wrong with the unit and its daemons.
-pub async fn faults(unit: &str, vty: &Vty) -> Vec<String> {
-    let active = async {
-        let failed = |error: zbus::Error| format!("systemd does not tell of {unit}: {}", with_causes(&error));
-        let systemd = Systemd::connect().await.map_err(failed)?;
-        systemd.unit(unit).await.map(|state| state.active).map_err(failed)
-    };
-    match within("systemd", active).await {
+pub async fn faults(unit: &Unit, vty: &Vty) -> Vec<String> {
+    let name = unit.name;
+    let failed = |error: zbus::Error| format!("systemd does not tell of {name}: {}", with_causes(&error));
+    match within("systemd", async { unit.active().await.map_err(failed) }).await {
         // While it reloads, it runs.
         Ok(active) if active == "active" || active == "reloading" => {}
-        Ok(active) => return vec![format!("{unit} is {active}")],
+        Ok(active) => return vec![format!("{name} is {active}")],
         Err(fault) => return vec![fault],
     }
     let answers = async { running::answering(vty).await.map_err(|error| with_causes(&error)) };
