@@ -26,6 +26,7 @@ use crate::frr::files::FrrFiles;
 use crate::frr::render::Renderer;
 use crate::frr::service::FrrService;
 use crate::frr::vty::Vty;
+use crate::health::daemons::{Turn, Unit};
 use crate::health::probes::Progress;
 use crate::input::Origin;
 use crate::link::LinkProblem;
@@ -66,7 +67,9 @@ pub async fn run(config: AgentConfig, cancel: CancellationToken) -> anyhow::Resu
     let (namespace, node) = (&config.namespace, &config.node_name);
     let links = Netlink::connect()?;
     let metrics = AgentMetrics::default();
-    let progress = health::start(&config, client.clone(), links.clone(), Some(UNIT), metrics.clone(), &cancel)?;
+    let turn = Turn::default();
+    let unit = Some(Unit::new(UNIT, turn.clone()));
+    let progress = health::start(&config, client.clone(), links.clone(), unit, metrics.clone(), &cancel)?;
     let reports = client.map(|client| status::start(&client, namespace, node, &cancel).reports);
     if let Some(reports) = reports.clone() {
         tokio::spawn(sessions::follow(reports, cancel.clone()));
@@ -97,6 +100,7 @@ pub async fn run(config: AgentConfig, cancel: CancellationToken) -> anyhow::Resu
         last_error: None,
         progress,
         metrics,
+        turn,
     };
     let serve = agent.serve(Timing::new(config.debounce, config.repairs_per_minute), triggers, cancel.clone());
     tokio::select! {
@@ -129,6 +133,8 @@ struct Agent {
     /// What the runs come to, for the checks of health and for probes.
     progress: watch::Sender<Progress>,
     metrics: AgentMetrics,
+    /// With mgmtd.
+    turn: Turn,
 }
 
 /// What the node was last brought to.
@@ -205,6 +211,8 @@ impl Agent {
     async fn run_once(&mut self, due: Due, causes: &str) -> (RunResult, Effect) {
         let begin = Instant::now();
         health::begins(&self.progress, begin);
+        let turn = self.turn.clone();
+        let _turn = turn.lock().await;
         let ended = match due {
             Due::Change => self.change(causes).await.map(|result| (result, Effect::None)),
             Due::Drift => self.repair(causes).await,

@@ -45,7 +45,7 @@ pub(super) fn start(
     config: &AgentConfig,
     client: Option<Client>,
     links: Netlink,
-    unit: Option<&'static str>,
+    unit: Option<daemons::Unit>,
     metrics: AgentMetrics,
     cancel: &CancellationToken,
 ) -> anyhow::Result<watch::Sender<Progress>> {
@@ -77,7 +77,7 @@ pub(super) fn start(
     });
     let node = client.map(|client| NodeClient::new(client, &config.node_name));
     let prober = Prober::start().context("a thread for checks of reachability")?;
-    let checks = Checks { unit: unit.map(daemons::Unit::new), links, progress };
+    let checks = Checks { unit, links, progress };
     let health = Health { file, named, checks, node, prober, metrics };
     tokio::spawn(health.keep(changes, cancel.clone()));
     Ok(sender)

@@ -128,24 +128,35 @@ fn peers(families: &BTreeMap<String, serde_json::Value>) -> impl Iterator<Item =
     peers.map(|(name, peer)| (name, peer.get("state").is_some_and(|state| state == "Established")))
 }
 
-/// Makes sure that all daemons that run answer, and that staticd hears of its routes.
+/// Makes sure that all daemons that run answer, but for mgmtd: see [`mgmtd`].
 ///
 /// # Errors
 /// One that does not, or zebra or bgpd do not run.
 pub async fn answering(vty: &Vty) -> Result<(), RunningError> {
-    let sessions = sessions(vty).await?;
-    let runs = |daemon| sessions.iter().any(|session| session.daemon() == daemon);
-    let by_mgmtd = runs("staticd") && runs("mgmtd");
+    let sessions = sessions_with(vty, |daemon| daemon != "mgmtd").await?;
     let asked = sessions.into_iter().map(|mut session| async move { session.ask("show version").await });
     let asked = futures::future::try_join_all(asked).await.map(drop);
     for daemon in NEEDED {
         vty.session(daemon).await?;
     }
-    asked?;
-    if by_mgmtd && !is_backend("staticd", &vty.ask("mgmtd", SHOW_BACKENDS).await?) {
-        return Err(RunningError::StaticdApart);
-    }
-    Ok(())
+    Ok(asked?)
+}
+
+/// Makes sure that mgmtd answers where it runs, and that staticd hears of its routes. A session with mgmtd that ends throws away what
+/// another one has not committed yet (10.3: `mgmt_fe_cleanup_session` copies what runs over the candidate, whosever session it is), so
+/// this must not be asked while FRR is given lines.
+///
+/// # Errors
+/// It does not answer, or staticd is not connected.
+pub async fn mgmtd(vty: &Vty) -> Result<(), RunningError> {
+    let runs = |session: Result<VtySession, VtyError>| match session {
+        Err(error) if error.nobody_listens() => Ok(None),
+        session => session.map(Some),
+    };
+    let Some(mut mgmtd) = runs(vty.session("mgmtd").await)? else { return Ok(()) };
+    let backends = mgmtd.ask(SHOW_BACKENDS).await?;
+    let staticd = runs(vty.session("staticd").await)?;
+    if staticd.is_some() && !is_backend("staticd", &backends) { Err(RunningError::StaticdApart) } else { Ok(()) }
 }
 
 /// `show mgmt backend-adapter all` (`mgmt_be_adapter_status_write` in mgmtd/mgmt_be_adapter.c): a line `Client: NAME` for each daemon
@@ -195,8 +206,12 @@ pub async fn forget_vrfs(vty: &Vty, vrfs: &[String]) -> Result<BTreeMap<String, 
 
 /// Sessions with all daemons that run. A daemon that was killed leaves its socket behind, and FRR 8 always does.
 pub(super) async fn sessions(vty: &Vty) -> Result<Vec<VtySession>, RunningError> {
+    sessions_with(vty, |_| true).await
+}
+
+async fn sessions_with(vty: &Vty, wanted: impl Fn(&str) -> bool) -> Result<Vec<VtySession>, RunningError> {
     let mut sessions = Vec::new();
-    for daemon in daemons(vty)? {
+    for daemon in daemons(vty)?.into_iter().filter(|daemon| wanted(daemon)) {
         match vty.session(&daemon).await {
             Ok(session) => sessions.push(session),
             Err(error) if error.nobody_listens() && !NEEDED.contains(&daemon.as_str()) => {

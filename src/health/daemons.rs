@@ -1,6 +1,7 @@
 //! What FRR says of its health: the unit, its daemons, sessions, VNIs.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Mutex;
@@ -19,17 +20,34 @@ async fn within<T>(what: &str, asked: impl Future<Output = Result<T, String>>) -
         .unwrap_or_else(|_| Err(format!("{what} did not answer within {}s", PATIENCE.as_secs())))
 }
 
-/// The unit that runs FRR, over a connection that is kept from round to round.
+/// Whose turn it is with mgmtd: a run has it from its beginning to its end. Who asks mgmtd meanwhile undoes what the run gives FRR
+/// (see [`running::mgmtd`]).
+pub type Turn = Arc<Mutex<()>>;
+
+/// The unit that runs FRR, and what is kept of it from round to round.
 #[derive(Debug)]
 pub struct Unit {
     name: &'static str,
     systemd: Mutex<Option<Systemd>>,
+    turn: Turn,
+    /// What was wrong with mgmtd when it was last asked.
+    mgmtd: Mutex<Option<String>>,
 }
 
 impl Unit {
     /// A unit by its name.
-    pub fn new(name: &'static str) -> Self {
-        Self { name, systemd: Mutex::new(None) }
+    pub fn new(name: &'static str, turn: Turn) -> Self {
+        Self { name, systemd: Mutex::default(), turn, mgmtd: Mutex::default() }
+    }
+
+    /// What is wrong with mgmtd, or was before the run that is under way.
+    async fn mgmtd(&self, vty: &Vty) -> Option<String> {
+        let mut fault = self.mgmtd.lock().await;
+        if let Ok(_turn) = self.turn.try_lock() {
+            let asked = async { running::mgmtd(vty).await.map_err(|error| with_causes(&error)) };
+            *fault = within("mgmtd", asked).await.err();
+        }
+        fault.clone()
     }
 
     /// Its active state.
@@ -60,7 +78,8 @@ pub async fn faults(unit: &Unit, vty: &Vty) -> Vec<String> {
         Err(fault) => return vec![fault],
     }
     let answers = async { running::answering(vty).await.map_err(|error| with_causes(&error)) };
-    within("FRR", answers).await.err().into_iter().collect()
+    let (daemons, mgmtd) = tokio::join!(within("FRR", answers), unit.mgmtd(vty));
+    daemons.err().into_iter().chain(mgmtd).collect()
 }
 
 /// Neighbors of all BGP instances by name, and whether their session is established.

@@ -37,6 +37,8 @@ fn thirty_vrfs(image: Image) {
     let running = node.vtysh("show running-config");
     let vnis: String = (0..VRFS).map(|vrf| format!("  v{vrf}: {}\n", 1000 + vrf)).collect();
     node.write("/opt/network-operator/config.yaml", format!("bpf: {{notrack: false}}\nvnimap:\n{vnis}"));
+    // Checks of the node's health all the while: they must not undo what FRR is given.
+    node.write("/opt/network-operator/net-healthcheck-config.yaml", "interval: 1\n");
     node.write(&format!("{MANIFESTS}/all.yaml"), (0..VRFS).map(object).collect::<String>());
     node.start_agent(FROM_MANIFESTS);
     let applied = node.applied(0, LIMIT);
