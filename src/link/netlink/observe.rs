@@ -9,7 +9,7 @@ use rtnetlink::packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkP
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::link::{
     AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoVrf, InfoVxlan,
-    LinkAttribute, LinkFlags, LinkInfo, LinkMessage, State,
+    LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage, State,
 };
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
@@ -22,8 +22,7 @@ const NLM_F_DUMP_INTR: u16 = 0x10;
 
 pub(super) async fn observe(handle: Handle) -> Result<ObservedLinks, LinkError> {
     for _ in 0..ATTEMPTS {
-        let links = RouteNetlinkMessage::GetLink(LinkMessage::default());
-        let links = dump(handle.clone(), links).await.map_err(LinkError::Observe)?;
+        let links = dump(handle.clone(), all_links()).await.map_err(LinkError::Observe)?;
         let mut ask = AddressMessage::default();
         ask.header.family = AddressFamily::Inet;
         let addresses = dump(handle.clone(), RouteNetlinkMessage::GetAddress(ask)).await.map_err(LinkError::Observe)?;
@@ -45,11 +44,20 @@ pub(super) async fn observe(handle: Handle) -> Result<ObservedLinks, LinkError> 
     Err(LinkError::Unstable(ATTEMPTS))
 }
 
+/// Asks for all links, without their counters (RTEXT_FILTER_SKIP_STATS): they are half of what the kernel tells of one.
+fn all_links() -> RouteNetlinkMessage {
+    let mut ask = LinkMessage::default();
+    ask.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+    RouteNetlinkMessage::GetLink(ask)
+}
+
 pub(super) async fn operational(handle: Handle) -> Result<Vec<(String, bool)>, LinkError> {
     for _ in 0..ATTEMPTS {
-        let links = RouteNetlinkMessage::GetLink(LinkMessage::default());
-        let Some(links) = dump(handle.clone(), links).await.map_err(LinkError::Observe)? else { continue };
-        return Ok(links.into_iter().filter_map(carries).collect());
+        let mut found = Vec::new();
+        let whole = visit(handle.clone(), all_links(), |message| found.extend(carries(message))).await;
+        if whole.map_err(LinkError::Observe)? {
+            return Ok(found);
+        }
     }
     Err(LinkError::Unstable(ATTEMPTS))
 }
