@@ -1,8 +1,10 @@
 //! The command line: one file per subcommand.
 
+mod completions;
 mod counters;
 mod crds;
 mod exporter;
+mod man;
 mod plan;
 mod render;
 mod run;
@@ -36,6 +38,8 @@ Examples:
       --underlay-ip 192.0.2.129 --node-name node-1 -f manifests/
   network-operator webhook                              # the same verdicts before an object is stored
   network-operator crds | kubectl apply -f -
+  network-operator man --out /usr/local/share/man/man8  # then: man network-operator-run
+  network-operator completions bash > /etc/bash_completion.d/network-operator
 
 `network-operator COMMAND --help` tells more."
 )]
@@ -55,6 +59,8 @@ enum Command {
     Exporter(exporter::ExporterArgs),
     Webhook(webhook::WebhookArgs),
     Crds(crds::CrdsArgs),
+    Man(man::ManArgs),
+    Completions(completions::CompletionsArgs),
 }
 
 /// Form of what goes to standard output.
@@ -138,6 +144,8 @@ impl Cli {
             Command::Exporter(args) => exporter::execute(args),
             Command::Webhook(args) => webhook::execute(args),
             Command::Crds(args) => crds::execute(args),
+            Command::Man(args) => man::execute(args),
+            Command::Completions(args) => completions::execute(args),
         }
     }
 }
