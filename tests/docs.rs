@@ -1,7 +1,8 @@
-//! What docs/ says of the program is what the program says of itself.
+//! What docs/ says of the program is what the program says of itself, and what it points to is there.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails must stop")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use kube::CustomResourceExt;
 use network_operator::api::{NodeNetworkState, VrfRouteConfiguration};
@@ -162,4 +163,144 @@ fn the_table_of_log_lines_has_each_with_its_fields() {
         }
     }
     assert_eq!(told.len(), logged.len(), "docs/logs.md has lines that are never logged");
+}
+
+/// README, docs/ and what stands beside them, by path.
+fn pages() -> BTreeMap<String, String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let docs = std::fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().file_name());
+    let docs = docs.map(|name| format!("docs/{}", name.to_str().unwrap())).filter(|path| path.ends_with(".md"));
+    let top = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "containerlab/README.md"].map(str::to_owned);
+    docs.chain(top).map(|path| (path.clone(), std::fs::read_to_string(root.join(path)).unwrap())).collect()
+}
+
+/// Named already, and still to come.
+const TO_COME: [&str; 6] =
+    ["docs/deployment.md", "docs/benchmarks.md", "docs/fabric.md", "deploy/base", "deploy/overlays", "deploy/helm"];
+
+/// The anchors of a page's headings, as GitHub makes them.
+fn anchors(page: &str) -> BTreeSet<String> {
+    let headings = page.lines().filter(|line| line.starts_with('#'));
+    let anchor = |heading: &str| {
+        let words = heading.trim_start_matches('#').trim().to_lowercase();
+        let kept = words.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+        kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+    };
+    headings.map(anchor).collect()
+}
+
+/// What a page points to and is not there: targets of links, and paths that it names.
+fn dangling(path: &str, page: &str) -> Vec<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folder = root.join(path).parent().unwrap().to_owned();
+    let to_come = |name: &str| TO_COME.iter().any(|known| name.starts_with(known));
+    let mut wrong = Vec::new();
+    for target in page.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {
+        if target.contains("://") {
+            continue;
+        }
+        let (file, anchor) = target.split_once('#').map_or((target, None), |(file, anchor)| (file, Some(anchor)));
+        let aim = if file.is_empty() { root.join(path) } else { folder.join(file) };
+        let text = || std::fs::read_to_string(&aim).unwrap_or_default();
+        if !aim.exists() || anchor.is_some_and(|anchor| !anchors(&text()).contains(anchor)) {
+            wrong.push(format!("{path}: {target}"));
+        }
+    }
+    let of_path = |c: char| c.is_ascii_alphanumeric() || "._/-".contains(c);
+    for name in page.split(|c| !of_path(c)).map(|name| name.trim_end_matches('.')) {
+        let named = ["docs/", "deploy/", "crds/", "testdata/"].iter().any(|folder| name.starts_with(folder));
+        if named && !root.join(name).exists() && !to_come(name) {
+            wrong.push(format!("{path}: {name}"));
+        }
+    }
+    wrong
+}
+
+#[test]
+fn each_link_and_each_path_that_a_page_names_is_there() {
+    let pages = pages();
+    assert!(pages.len() > 15, "{:?}", pages.keys());
+    let wrong: Vec<String> = pages.iter().flat_map(|(path, page)| dangling(path, page)).collect();
+    assert_eq!(wrong, [""; 0]);
+    let page = "[a](metrics.md#dashboard-and-alerts) [b](nowhere.md) [c](metrics.md#nowhere) `deploy/none.yaml`, docs/ebpf.md.";
+    let found = ["docs/x.md: nowhere.md", "docs/x.md: metrics.md#nowhere", "docs/x.md: deploy/none.yaml"];
+    assert_eq!(dangling("docs/x.md", page), found);
+}
+
+#[test]
+fn each_alert_has_its_heading_with_meaning_look_and_cure_and_no_heading_is_of_another() {
+    let rules: Value = serde_saphyr::from_str(include_str!("../deploy/prometheus-rules.yaml")).unwrap();
+    let rules = rules["spec"]["groups"][0]["rules"].as_array().unwrap();
+    let alerts: BTreeSet<&str> = rules.iter().map(|rule| rule["alert"].as_str().unwrap()).collect();
+    let page = include_str!("../docs/operations.md").split("\n## Alerts\n").nth(1).unwrap();
+    assert!(!page.contains("\n## "), "the alerts stand last");
+    let parts: Vec<&str> = page.split("\n### ").skip(1).collect();
+    let told: BTreeSet<&str> = parts.iter().map(|part| part.lines().next().unwrap()).collect();
+    assert_eq!((told, parts.len()), (alerts.clone(), alerts.len()));
+    for part in parts {
+        let texts = ["**Means** ", "**Look** ", "**Cure** "].map(|word| part.split(word).nth(1).unwrap_or_default());
+        assert!(texts.iter().all(|text| text.split("**").next().unwrap().len() > 20), "{part}");
+    }
+}
+
+/// Messages of the agent that a page quotes: in double quotes within a code span, `…` for a word of the moment.
+fn quoted(page: &str) -> Vec<String> {
+    let starts = page.split("`\"").skip(1);
+    starts.map(|rest| rest.split("\"`").next().unwrap().split_whitespace().collect::<Vec<_>>().join(" ")).collect()
+}
+
+#[test]
+fn each_message_that_a_page_quotes_is_one_of_the_program() {
+    let mut text = String::new();
+    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut text);
+    // What a test expects proves nothing.
+    let code =
+        text.split("\n//! ").map(|file| file.split("#[cfg(test)]").next().unwrap()).collect::<Vec<_>>().join("\n");
+    let said = |message: &str| {
+        code.lines().any(|line| {
+            let parts = message.split('…').map(str::trim).filter(|part| !part.is_empty());
+            let mut rest = Some(line);
+            for part in parts {
+                rest = rest.and_then(|rest| rest.split_once(part)).map(|(_, rest)| rest);
+            }
+            rest.is_some() && line.contains('"')
+        })
+    };
+    let mut count = 0;
+    let mut wrong = Vec::new();
+    for (path, page) in pages().iter().filter(|(path, _)| path.starts_with("docs/")) {
+        for message in quoted(page) {
+            count += 1;
+            let long = message.split('…').any(|part| part.trim().len() > 5);
+            if !long || !said(&message) {
+                wrong.push(format!("{path}: {message}"));
+            }
+        }
+    }
+    assert!(count > 60, "{count}");
+    assert_eq!(wrong, [""; 0]);
+    assert!(!said("run failed; it is never tried again") && said("run failed; … tried again"));
+}
+
+#[test]
+fn the_lines_of_frr_conf_that_the_concepts_show_are_those_that_are_rendered() {
+    let page = include_str!("../docs/concepts.md");
+    let command = page.split("```sh\n").nth(1).unwrap().split("\n```").next().unwrap().replace("\\\n", " ");
+    let mut words = command.split_whitespace();
+    assert_eq!(words.next(), Some("network-operator"));
+    let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_network-operator"));
+    let output = program.args(words).current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let rendered = String::from_utf8(output.stdout).unwrap();
+    let shown: Vec<&str> = page.split("```frr\n").nth(1).unwrap().split("```").next().unwrap().lines().collect();
+    assert!(shown.len() > 30);
+    let mut rest = rendered.lines();
+    for line in shown {
+        assert!(rest.any(|rendered| rendered == line), "{line:?} is not rendered, or not in that place:\n{rendered}");
+    }
+    let object = page.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    let object: Value = serde_saphyr::from_str(object).unwrap();
+    let files = include_str!("../testdata/lab/manifests/blue.yaml");
+    let first: Value = serde_saphyr::from_str(files.split("---").next().unwrap()).unwrap();
+    assert_eq!(object, first);
 }
