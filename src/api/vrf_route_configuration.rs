@@ -58,7 +58,7 @@ pub struct VrfRouteConfigurationSpec {
     #[schemars(length(max = 65535))]
     pub export: Vec<RouteItem>,
 
-    /// Networks that are announced in place of the routes below them.
+    /// Networks that are announced beside the routes below them, once there is one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub aggregate: Vec<String>,
 
