@@ -2,11 +2,15 @@
 
 CARGO ?= $(shell command -v cargo || echo $(HOME)/.cargo/bin/cargo)
 
-.PHONY: demo test soak fuzz bench unit setup ci
+.PHONY: demo fabric test soak fuzz bench unit setup ci
 
 ## demo: boot a node with a real kernel, systemd and FRR, run the agent on a folder of manifests, show the result
 demo: setup-node
 	$(CARGO) test --locked --test demo
+
+## fabric: boot two nodes in a fabric of leaves, spines and a border leaf, run agents on both, and show who reaches whom
+fabric: setup-node
+	$(CARGO) test --locked --test fabric
 
 ## test: install what the tests need, and run all of them
 test: setup

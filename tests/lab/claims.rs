@@ -10,7 +10,7 @@ pub struct Claim {
     pub holds: Result<(), String>,
 }
 
-fn claim(words: impl Into<String>, holds: bool, seen: impl Into<String>) -> Claim {
+pub(super) fn claim(words: impl Into<String>, holds: bool, seen: impl Into<String>) -> Claim {
     Claim { words: words.into(), holds: if holds { Ok(()) } else { Err(seen.into()) } }
 }
 

@@ -20,6 +20,8 @@ mod foreign;
 mod node;
 mod program;
 pub mod random;
+pub mod reach;
+pub mod topology;
 
 pub use agent::FROM_MANIFESTS;
 pub use apiserver::ApiServer;

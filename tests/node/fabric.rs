@@ -1,77 +1,131 @@
-//! The files of `containerlab/`, booted here: two leaves, a route injector behind both, the lab's node in front.
+//! The topology of `containerlab/`, booted here: workloads of two nodes, two leaves, two spines, a border leaf, networks outside.
 
-use std::path::Path;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::lab::{Bridge, FROM_MANIFESTS, Fabric, Image, Node, Spelling};
-use serde_json::Value;
+use crate::lab::reach::workload;
+use crate::lab::topology::{Booted, Topology};
+use crate::lab::{Down, Image, Node};
 
-const LIMIT: Duration = Duration::from_secs(180);
-const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/containerlab");
-
-fn file(name: &str) -> String {
-    std::fs::read_to_string(format!("{FOLDER}/{name}")).unwrap()
-}
-
-fn topology() -> Value {
-    serde_saphyr::from_str(&file("network-operator.clab.yml")).unwrap()
-}
-
-/// What containerlab mounts at a path of a machine.
-fn bound(machine: &str, path: &str) -> String {
-    let topology = topology();
-    let binds = topology["topology"]["nodes"][machine]["binds"].as_array().unwrap();
-    let bind = binds.iter().filter_map(Value::as_str).find(|bind| bind.split(':').nth(1) == Some(path));
-    file(bind.unwrap_or_else(|| panic!("{machine} has nothing at {path}")).split(':').next().unwrap())
-}
+const LIMIT: Duration = Duration::from_secs(240);
+/// From one packet of the traffic to the next.
+const GAP: Duration = Duration::from_millis(200);
+/// The hold time of the BGP sessions between nodes and leaves (9 s), and half as much again.
+const OUTAGE: Duration = Duration::from_millis(13_500);
 
 #[test]
-fn everything_that_the_topology_mounts_is_in_the_tree() {
-    let topology = topology();
-    let mut seen = 0;
-    for (machine, node) in topology["topology"]["nodes"].as_object().unwrap() {
-        for bind in node["binds"].as_array().into_iter().flatten() {
-            let path = Path::new(FOLDER).join(bind.as_str().unwrap().split(':').next().unwrap());
-            let built = path.ends_with("target/release/network-operator");
-            assert!(built || path.exists(), "{machine}: {} is not there", path.display());
-            seen += 1;
+fn everything_that_the_topology_mounts_and_links_is_there() {
+    let topology = Topology::read();
+    let machines: BTreeSet<_> = topology.machines().map(str::to_owned).collect();
+    assert_eq!(machines.iter().filter(|name| topology.is_node(name)).count(), 2);
+    for machine in &machines {
+        for (here, there) in topology.binds(machine) {
+            let built = here.ends_with("target/release/network-operator");
+            assert!(built || here.exists(), "{machine}: {} for {there} is not there", here.display());
         }
     }
-    assert!(seen >= 11, "{seen}");
-    assert_eq!(bound("node", "/etc/frr/frr.conf.boot"), crate::lab::lab_file("node.conf"));
-    assert_eq!(bound("node", "/opt/network-operator/config.yaml"), crate::lab::lab_file("config.yaml"));
-}
-
-fn machine(name: &str, number: &str, bridge: &Bridge, segments: &[&str]) -> Node {
-    let links = format!("set -- {number}\n{}", bound(name, "/lab/links.sh"));
-    let builder = Node::builder(name, Image::Trixie)
-        .file("/etc/frr/frr.conf", bound(name, "/etc/frr/frr.conf.boot"))
-        .boot_script(&links);
-    segments.iter().fold(builder, |builder, segment| builder.nic_on(bridge, segment)).boot()
+    let mut ends = BTreeSet::new();
+    for end in topology.links().into_iter().flatten() {
+        assert!(machines.contains(&end.machine), "{end:?}");
+        assert!(ends.insert((end.machine.clone(), end.link.clone())), "{end:?} twice");
+    }
 }
 
 #[test]
-fn routes_of_the_injector_leak_as_permitted_and_survive_a_leaf() {
-    let bridge = Bridge::new();
-    let links = ["blue1", "red1", "blue2", "red2"];
-    links.iter().for_each(|segment| bridge.segment(segment));
-    let (node, leaf1, leaf2, injector) = std::thread::scope(|scope| {
-        let leaf1 = scope.spawn(|| machine("leaf1", "1", &bridge, &["br0", "blue1", "red1"]));
-        let leaf2 = scope.spawn(|| machine("leaf2", "2", &bridge, &["br0", "blue2", "red2"]));
-        let injector = scope.spawn(|| machine("injector", "", &bridge, &links));
-        let node = Node::of_the_lab(&bridge, Image::Trixie, Spelling::Plain);
-        (node, leaf1.join().unwrap(), leaf2.join().unwrap(), injector.join().unwrap())
+fn the_picture_in_the_docs_is_that_of_the_topology() {
+    let (open, close) = ("```mermaid\n", "```\n");
+    let docs = std::fs::read_to_string("docs/fabric.md").unwrap();
+    let (before, rest) = docs.split_once(open).unwrap();
+    let (_, after) = rest.split_once(close).unwrap();
+    let now = [before, open, &Topology::read().picture(), close, after].concat();
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write("docs/fabric.md", &now).unwrap();
+    }
+    assert!(docs == now, "docs/fabric.md has another picture; UPDATE_GOLDEN=1 draws it anew");
+}
+
+#[test]
+fn the_nodes_differ_in_their_addresses_alone() {
+    let conf = |number: usize| std::fs::read_to_string(format!("containerlab/node{number}.conf")).unwrap();
+    let second = [
+        ("Node 1", "Node 2"),
+        ("node1", "node2"),
+        ("198.51.100.64/28", "198.51.100.80/28"),
+        ("198.51.100.128/28", "198.51.100.144/28"),
+        ("2001:db8:c1:1::", "2001:db8:c1:2::"),
+        ("router-id 198.51.100.1\n", "router-id 198.51.100.2\n"),
+        ("192.0.2.129/32", "192.0.2.130/32"),
+    ];
+    let made = second.iter().fold(conf(1), |text, (first, second)| {
+        assert!(text.contains(first), "{first}");
+        text.replace(first, second)
     });
-    node.give_manifests();
-    node.start_agent(FROM_MANIFESTS);
-    node.applied(0, LIMIT);
-    let fabric = Fabric { node, leaf: leaf1, bridge };
+    assert_eq!(made, conf(2));
+}
+
+#[test]
+fn workloads_reach_what_their_vrf_permits_through_a_leaf_that_fails_and_a_node_that_reboots() {
+    let mut fabric = Booted::boot(Image::Trixie);
+    fabric.run_agents(LIMIT);
     fabric.assert_claims(LIMIT);
-    // The injector learns through the leaves what the cluster exports into blue.
-    injector.wait("the cluster's route", LIMIT, |injector| {
-        let routes = injector.ok("ip route show proto bgp");
-        if routes.contains("198.51.100.64/26") { Ok(()) } else { Err(routes) }
+    a_leaf_fails(&fabric);
+    a_node_reboots(&mut fabric);
+}
+
+/// Traffic of both families while all links of leaf 1 go down.
+fn a_leaf_fails(fabric: &Booted) {
+    let node = &fabric.nodes["node1"];
+    for (vrf, to) in [("blue", "203.0.113.1"), ("blue6", "2001:db8:1::1"), ("blue", &workload("blue", 2))] {
+        node.ok(&traffic(&workload(vrf, 1), to));
+    }
+    std::thread::sleep(Duration::from_secs(2));
+    let links =
+        |state: &str| ["eth1", "eth2", "eth3"].map(|link| format!("ip -n leaf1 link set {link} {state}")).join("; ");
+    fabric.namespaces.ok(&links("down"));
+    fabric.assert_claims(LIMIT);
+    for to in ["203.0.113.1", "2001:db8:1::1", &workload("blue", 2)] {
+        let lost = longest_gap(node, to);
+        assert!(lost < OUTAGE, "{to}: {lost:?}");
+    }
+    fabric.namespaces.ok(&links("up"));
+    let neighbor = "show bgp neighbors 198.51.100.11 json";
+    node.wait("leaf 1 is back", LIMIT, |node| {
+        let seen = node.json(&format!("vtysh -c '{neighbor}'"))["198.51.100.11"]["bgpState"].clone();
+        if seen == "Established" { Ok(()) } else { Err(seen.to_string()) }
     });
-    fabric.leaf.ok("systemctl stop frr");
-    Fabric { leaf: leaf2, ..fabric }.assert_claims(LIMIT);
+    fabric.assert_claims(LIMIT);
+}
+
+fn log(to: &str) -> String {
+    format!("/run/traffic.{}", to.replace(':', "_"))
+}
+
+/// Begins to send packets; `-O` tells of each that has no answer.
+fn traffic(from: &str, to: &str) -> String {
+    let gap = GAP.as_secs_f32();
+    format!("systemd-run -q ip netns exec workload bash -c 'exec ping -n -O -D -i {gap} -I {from} {to} >{}'", log(to))
+}
+
+/// Ends the traffic, and gives the longest time without an answer.
+fn longest_gap(node: &Node, to: &str) -> Duration {
+    let pattern = format!("ping.* {to}$");
+    let told = node.ok(&format!("pkill -INT -f '{pattern}'; sleep 1; cat {}", log(to)));
+    let answers: Vec<f64> = told
+        .lines()
+        .filter(|line| line.contains("bytes from"))
+        .filter_map(|line| line.strip_prefix('[')?.split(']').next()?.parse().ok())
+        .collect();
+    assert!(answers.len() > 10, "{told}");
+    let longest = answers.windows(2).map(|pair| pair[1] - pair[0]).fold(0.0, f64::max);
+    Duration::from_secs_f64(longest)
+}
+
+/// Nobody touches the node but for the reboot; the other node's traffic goes on meanwhile.
+fn a_node_reboots(fabric: &mut Booted) {
+    fabric.nodes["node1"].ok(&traffic(&workload("blue", 1), "203.0.113.1"));
+    fabric.nodes.get_mut("node2").unwrap().reboot(Down::Clean);
+    fabric.nodes["node2"].wait_for_frr();
+    fabric.assert_claims(LIMIT);
+    let lost = longest_gap(&fabric.nodes["node1"], "203.0.113.1");
+    assert!(lost < Duration::from_secs(3), "node 1 lost packets for {lost:?} while node 2 rebooted");
 }
