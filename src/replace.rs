@@ -29,11 +29,12 @@ pub fn replace(path: &Path, text: &str, like: Option<&Metadata>, existing: Exist
     let mut new = tempfile::Builder::new().prefix(PREFIX).rand_bytes(RANDOM).suffix(SUFFIX).tempfile_in(folder)?;
     new.write_all(text.as_bytes())?;
     if let Some(like) = like {
+        // The mode while the file is still ours: of another's, it takes CAP_FOWNER.
+        new.as_file().set_permissions(like.permissions())?;
         let ours = new.as_file().metadata()?;
         if (ours.uid(), ours.gid()) != (like.uid(), like.gid()) {
             fchown(new.as_file(), Some(like.uid()), Some(like.gid()))?;
         }
-        new.as_file().set_permissions(like.permissions())?;
     }
     new.as_file().sync_all()?;
     match existing {

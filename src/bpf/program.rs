@@ -149,7 +149,9 @@ impl Router {
             .load(OBJECT)
             .map_err(refused("make the eBPF router's maps"))?;
         let program = program(&mut object)?;
-        program.load().map_err(refused("load the eBPF router (Linux 5.15 or later, CAP_BPF and CAP_NET_ADMIN)"))?;
+        program
+            .load()
+            .map_err(refused("load the eBPF router (Linux 5.15 or later, CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN)"))?;
         program.pin(pins.program()).map_err(refused("pin the eBPF router"))?;
         let missing = || ProgramError::Refused { step: "pin the eBPF router", cause: "a pin is not there".to_owned() };
         Self::find(pins)?.ok_or_else(missing)
