@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes what the tests and the demo run on: packages, node images with two FRR versions, an API server.
+# Makes what the tests and the demo run on: packages, node images with two FRR versions, an API server, Helm and kustomize.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -7,16 +7,19 @@ cache=${NETWORK_OPERATOR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/network-operator
 
 usage() {
   cat <<USAGE
-Usage: $0 [rust] [packages] [kernel] [images] [apiserver]     (default: all of these, in this order)
-       $0 fuzzer
+Usage: $0 [rust] [packages] [kernel] [images] [apiserver] [helm] [kustomize]     (default: all of these, in this order)
+       $0 fuzzer | sbom
 
   packages   Debian packages that building and testing need (apt-get install)
   kernel     Debian's cloud kernel, for tests under QEMU; it is unpacked and not installed
   images     node images with systemd and FRR: Debian 12 (FRR 8.4.4) and Debian 13 (FRR 10.3)
   apiserver  kube-apiserver, kube-controller-manager and kubectl, built from Debian's source package; nothing is
              built where KUBEBUILDER_ASSETS names a folder that holds them and etcd
+  helm       Helm's Go SDK as a Python package, in an environment of its own, to render the chart
+  kustomize  kustomize of Debian 13; it is unpacked and not installed
   rust       a look at the Rust tool chain: 1.95 or later must be there
   fuzzer     cargo-fuzz from crates.io, for the fuzz targets of the long tests
+  sbom       cargo-cyclonedx from crates.io, for the list of what is linked into the program
 
 Everything is kept in $cache
 (NETWORK_OPERATOR_CACHE and XDG_CACHE_HOME change that). What is there already is not made again.
@@ -31,7 +34,7 @@ made() { [ -e "$cache/$1" ] && [ "$(cat "$cache/$1.key" 2>/dev/null)" = "$2" ]; 
 key() { cat "$@" | sha256sum | cut -c1-32; }
 
 host_packages=(build-essential ca-certificates clang cpio curl debian-archive-keyring dpkg-dev e2fsprogs etcd-server git golang-go
-  golang-github-modern-go-reflect2-dev iproute2 jq kmod libbpf-dev mmdebstrap nftables pkg-config python3 qemu-system-x86 rsync user-mode-linux xz-utils)
+  golang-github-modern-go-reflect2-dev iproute2 jq kmod libbpf-dev mmdebstrap nftables pkg-config python3 python3-venv qemu-system-x86 rsync systemd user-mode-linux xz-utils)
 
 lists() { apt-get update -q >"$cache/apt.log" 2>&1 || die "apt-get update failed, see $cache/apt.log"; }
 
@@ -173,16 +176,53 @@ rust() {
   say "Rust $version: ready"
 }
 
-fuzzer() {
-  local version=0.13.2
-  if made cargo-fuzz "$version"; then say "cargo-fuzz $version: ready"; return; fi
-  say "cargo-fuzz $version: building it (about a minute)"
-  "$(command -v cargo || echo "$HOME/.cargo/bin/cargo")" install --quiet --locked --version "$version" --root "$cache/cargo-fuzz" \
-    --target-dir "$cache/cargo-fuzz.build" cargo-fuzz >"$cache/cargo-fuzz.log" 2>&1 ||
-    die "building cargo-fuzz failed, see $cache/cargo-fuzz.log"
-  rm -rf "$cache/cargo-fuzz.build"
-  echo "$version" >"$cache/cargo-fuzz.key"
-  say "cargo-fuzz $version: ready"
+helm() {
+  local want
+  want=$({ declare -f helm; cat "$here/helm.txt"; } | sha256sum | cut -c1-32)
+  if made helm "$want"; then say "Helm: ready"; return; fi
+  # An environment holds its own path: it is made where it stays.
+  rm -rf "$cache/helm" "$cache/helm.key"
+  { python3 -m venv "$cache/helm" &&
+    "$cache/helm/bin/pip" install --quiet --disable-pip-version-check --only-binary :all: --require-hashes -r "$here/helm.txt"; } \
+    >"$cache/helm.log" 2>&1 || die "installing Helm's SDK failed, see $cache/helm.log"
+  echo "$want" >"$cache/helm.key"
+  say "Helm: ready"
+}
+
+kustomize() {
+  local want mirror
+  want=$(declare -f kustomize | sha256sum | cut -c1-32)
+  if made kustomize "$want"; then say "kustomize: ready"; return; fi
+  mirror=$(grep -rhoE 'https?://[^ ]+/debian/?( |$)' /etc/apt/sources.list /etc/apt/sources.list.d 2>/dev/null | head -n 1) || true
+  [ -n "$mirror" ] || die "/etc/apt names no mirror of Debian, from which kustomize would be had"
+  local work; work=$(mktemp -d "$cache/kustomize.XXXXXX")
+  # shellcheck disable=SC2064
+  trap "rm -rf '$work'" RETURN
+  mkdir -p "$work/lists/partial"
+  # Debian 12 has none. Lists of our own: the machine's /etc/apt stays as it is.
+  echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror trixie main" >"$work/sources.list"
+  local options=(-q -o "Dir::Etc::SourceList=$work/sources.list" -o Dir::Etc::SourceParts=/dev/null -o "Dir::State::Lists=$work/lists"
+    -o APT::Sandbox::User=root)
+  (cd "$work" && apt-get "${options[@]}" update && apt-get "${options[@]}" download kustomize) >"$cache/kustomize.log" 2>&1 ||
+    die "the download of kustomize failed, see $cache/kustomize.log"
+  dpkg-deb -x "$work"/*.deb "$work/root"
+  rm -rf "$cache/kustomize" && mv "$work/root" "$cache/kustomize" && echo "$want" >"$cache/kustomize.key"
+  say "kustomize: ready"
+}
+
+fuzzer() { from_crates cargo-fuzz 0.13.2; }
+sbom() { from_crates cargo-cyclonedx 0.5.9; }
+
+# from_crates NAME VERSION: a program of crates.io, built with the dependencies that its author tested.
+from_crates() {
+  local name=$1 version=$2
+  if made "$name" "$version"; then say "$name $version: ready"; return; fi
+  say "$name $version: building it (some minutes)"
+  "$(command -v cargo || echo "$HOME/.cargo/bin/cargo")" install --quiet --locked --version "$version" --root "$cache/$name" \
+    --target-dir "$cache/$name.build" "$name" >"$cache/$name.log" 2>&1 || die "building $name failed, see $cache/$name.log"
+  rm -rf "$cache/$name.build"
+  echo "$version" >"$cache/$name.key"
+  say "$name $version: ready"
 }
 
 case "${1:-}" in -h | --help) usage; exit 0 ;; esac
@@ -190,10 +230,10 @@ case "${1:-}" in -h | --help) usage; exit 0 ;; esac
 mkdir -p "$cache"
 exec 9>"$cache/lock"
 flock -n 9 || { say "another set-up is running; waiting for it"; flock 9; }
-[ $# -gt 0 ] || set -- rust packages kernel images apiserver
+[ $# -gt 0 ] || set -- rust packages kernel images apiserver helm kustomize
 for step in "$@"; do
   case "$step" in
-    packages | kernel | images | apiserver | rust | fuzzer) "$step" ;;
+    packages | kernel | images | apiserver | helm | kustomize | rust | fuzzer | sbom) "$step" ;;
     *) usage >&2; die "there is no step $step" ;;
   esac
 done
