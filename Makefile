@@ -1,8 +1,9 @@
 # The two commands of the README, and what they are made of.
 
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 CARGO ?= $(shell command -v cargo || echo $(HOME)/.cargo/bin/cargo)
 
-.PHONY: demo fabric test soak fuzz bench unit setup ci
+.PHONY: demo fabric test soak fuzz bench unit sbom image setup ci
 
 ## demo: boot a node with a real kernel, systemd and FRR, run the agent on a folder of manifests, show the result
 demo: setup-node
@@ -33,16 +34,27 @@ bench: setup
 unit:
 	$(CARGO) test --locked --lib --test link_plan --test router_plan --test pipeline --test running --test house --test crds --test cel --test render --test cli --test docs --test metrics --test validate --test state --test vtysh_end
 
+## sbom: what is linked into the program, as CycloneDX, in target/sbom
+sbom: setup-sbom
+	deploy/sbom.sh
+
+## image: the container image (podman, or ENGINE=docker)
+image:
+	$(or $(ENGINE),podman) build --file deploy/Containerfile --tag network-operator:$(VERSION) .
+
 ## setup: packages, node images and an API server for the tests (cached)
 setup:
 	tests/lab/setup.sh
 
-.PHONY: setup-node setup-fuzzer setup-builder
+.PHONY: setup-node setup-fuzzer setup-builder setup-sbom
 setup-builder:
 	tests/lab/setup.sh rust packages
 
 setup-fuzzer:
 	tests/lab/setup.sh rust packages fuzzer
+
+setup-sbom:
+	tests/lab/setup.sh rust packages sbom
 
 setup-node:
 	tests/lab/setup.sh rust packages images

@@ -155,7 +155,8 @@ fn each_query_of_the_dashboard_hits_metrics_that_are_there() {
 
 #[test]
 fn each_alert_asks_for_metrics_that_are_there_and_says_what_to_do() {
-    let rules: Value = serde_saphyr::from_str(include_str!("../deploy/prometheus-rules.yaml")).unwrap();
+    let rules: Value =
+        serde_saphyr::from_str(include_str!("../deploy/components/monitoring/prometheus-rules.yaml")).unwrap();
     let rules = rules["spec"]["groups"][0]["rules"].as_array().unwrap();
     let mut alerts = BTreeSet::new();
     for rule in rules {

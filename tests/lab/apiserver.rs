@@ -14,6 +14,8 @@ use super::{Bridge, artefact, bridge::HOST};
 pub struct ApiServer {
     folder: tempfile::TempDir,
     netns: String,
+    /// More flags of kube-apiserver.
+    flags: Vec<String>,
     etcd: Option<Child>,
     server: Option<Child>,
     controllers: Option<Child>,
@@ -34,15 +36,36 @@ fn program(name: &str) -> PathBuf {
 impl ApiServer {
     /// Starts one in the namespace of a bridge, where it is the only one, so that its ports are fixed.
     pub fn start(bridge: &Bridge) -> Self {
+        let mut server = Self::prepare(bridge);
+        server.start_again();
+        server
+    }
+
+    /// Starts one that writes down what is asked for, by an audit policy.
+    pub fn audited(bridge: &Bridge, policy: &str) -> Self {
+        let mut server = Self::prepare(bridge);
+        fs::write(server.path("audit.yaml"), policy).unwrap();
+        let [policy, log] = ["audit.yaml", "audit.log"].map(|name| server.path(name));
+        server.flags = vec![format!("--audit-policy-file={policy}"), format!("--audit-log-path={log}")];
+        server.start_again();
+        server
+    }
+
+    /// What was asked for, a line of JSON for each request.
+    pub fn audit(&self) -> String {
+        fs::read_to_string(self.path("audit.log")).unwrap_or_default()
+    }
+
+    fn prepare(bridge: &Bridge) -> Self {
         let folder = tempfile::Builder::new().prefix("lab-").tempdir_in("/dev/shm").unwrap();
         fs::write(
             folder.path().join("tokens.csv"),
             "admin,admin,admin,system:masters\nagent,agent,agent\nwebhook,webhook,webhook\n",
         )
         .unwrap();
-        let mut server = Self { folder, netns: bridge.netns().to_owned(), etcd: None, server: None, controllers: None };
+        let netns = bridge.netns().to_owned();
+        let server = Self { folder, netns, flags: Vec::new(), etcd: None, server: None, controllers: None };
         server.run("openssl", &["genrsa", "-out", &server.path("sa.key"), "2048"]);
-        server.start_again();
         server
     }
 
@@ -51,24 +74,24 @@ impl ApiServer {
         let data = self.path("etcd");
         self.etcd = Some(self.spawn("etcd", &["--data-dir", &data, "--unsafe-no-fsync", "--log-level", "error"]));
         let [certs, key, tokens] = [self.path("certs"), self.path("sa.key"), self.path("tokens.csv")];
-        self.server = Some(self.spawn(
-            "kube-apiserver",
-            &[
-                "--etcd-servers=http://127.0.0.1:2379",
-                &format!("--cert-dir={certs}"),
-                &format!("--bind-address={HOST}"),
-                &format!("--advertise-address={HOST}"),
-                "--secure-port=6443",
-                "--service-account-issuer=https://kubernetes.default.svc",
-                &format!("--service-account-key-file={key}"),
-                &format!("--service-account-signing-key-file={key}"),
-                &format!("--token-auth-file={tokens}"),
-                "--authorization-mode=RBAC",
-                "--service-cluster-ip-range=198.18.0.0/24",
-                "--disable-admission-plugins=ServiceAccount",
-                "--endpoint-reconciler-type=none",
-            ],
-        ));
+        let mut flags = vec![
+            "--etcd-servers=http://127.0.0.1:2379".to_owned(),
+            format!("--cert-dir={certs}"),
+            format!("--bind-address={HOST}"),
+            format!("--advertise-address={HOST}"),
+            "--secure-port=6443".to_owned(),
+            "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
+            format!("--service-account-key-file={key}"),
+            format!("--service-account-signing-key-file={key}"),
+            format!("--token-auth-file={tokens}"),
+            "--authorization-mode=RBAC".to_owned(),
+            "--service-cluster-ip-range=198.18.0.0/24".to_owned(),
+            "--disable-admission-plugins=ServiceAccount".to_owned(),
+            "--endpoint-reconciler-type=none".to_owned(),
+        ];
+        flags.extend(self.flags.iter().cloned());
+        let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+        self.server = Some(self.spawn("kube-apiserver", &flags));
         let begin = Instant::now();
         while fs::metadata(self.path("certs/apiserver.crt")).map_or(0, |file| file.len()) == 0 {
             assert!(begin.elapsed() < Duration::from_secs(60), "no certificate:\n{}", self.log());

@@ -27,15 +27,15 @@ pub const NAMESPACE: &str = "kube-system";
 
 /// What the agents are given where they are deployed, for the user that they are here.
 pub fn rights() -> String {
-    let deployed = include_str!("../../deploy/rbac.yaml");
+    let deployed = include_str!("../../deploy/base/rbac.yaml");
     let account = "{kind: ServiceAccount, name: network-operator, namespace: kube-system}";
-    assert_eq!(deployed.matches(account).count(), 2);
+    assert_eq!(deployed.matches(account).count(), 3);
     deployed.replace(account, "{apiGroup: rbac.authorization.k8s.io, kind: User, name: agent}")
 }
 
 /// The webhook as it is deployed, for the user that it is here, and where it listens here.
 pub fn webhook(ca_bundle: &str) -> String {
-    let deployed = include_str!("../../deploy/webhook.yaml");
+    let deployed = include_str!("../../deploy/components/webhook/webhook.yaml");
     let account = "{kind: ServiceAccount, name: network-operator-webhook, namespace: kube-system}";
     let service = "{service: {name: network-operator-webhook, namespace: kube-system, path: /validate}}";
     assert_eq!((deployed.matches(account).count(), deployed.matches(service).count()), (1, 1));

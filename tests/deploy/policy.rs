@@ -1,0 +1,202 @@
+//! The admission policy: an agent can do to its own node what it does, and nothing else.
+
+use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicySpec};
+use kube_cel::KubeCelExt;
+use kube_cel::cel::{Context, Program, ResolveResult, Value as Cel, to_value};
+use network_operator::health::node::{CONDITION, UNREADY};
+use serde_json::{Value, json};
+
+use crate::rendered::{chart, objects};
+
+/// One request to the API server, by the agent of node-1.
+struct Request {
+    resource: &'static str,
+    old: Value,
+    new: Value,
+    extra: Value,
+}
+
+fn policy() -> ValidatingAdmissionPolicySpec {
+    let policy = objects(&chart(&json!({}))["admission-policy.yaml"]).remove(0);
+    serde_json::from_value::<ValidatingAdmissionPolicy>(policy).unwrap().spec.unwrap()
+}
+
+fn evaluate(context: &Context<'_>, expression: &str) -> Result<Cel, String> {
+    let program = Program::compile(expression).unwrap_or_else(|error| panic!("{expression}: {error}"));
+    program.execute(context).map_err(|error| error.to_string())
+}
+
+/// The messages of what is refused, as an API server comes to them.
+fn refused(request: &Request) -> Vec<String> {
+    let Request { resource, old, new, extra } = request;
+    let mut context = Context::default().with_all();
+    context.add_function("dyn", |value: Cel| -> ResolveResult { Ok(value) });
+    let asked = json!({
+        "resource": {"group": "", "version": "v1", "resource": resource},
+        "userInfo": {"username": "system:serviceaccount:kube-system:network-operator", "extra": extra},
+    });
+    for (name, value) in [("object", new), ("oldObject", old), ("request", &asked)] {
+        context.add_variable_from_value(name, to_value(value).unwrap());
+    }
+    let policy = policy();
+    let condition = &policy.match_conditions.unwrap()[0].expression;
+    assert_eq!(evaluate(&context, condition), Ok(Cel::Bool(true)));
+    let mut variables = std::collections::HashMap::new();
+    for variable in policy.variables.unwrap() {
+        // An API server evaluates a variable where it is used: without an old object, those of it are not.
+        if let Ok(value) = evaluate(&context, &variable.expression) {
+            variables.insert(variable.name, value);
+            context.add_variable_from_value("variables", variables.clone());
+        }
+    }
+    let mut messages = Vec::new();
+    for validation in policy.validations.unwrap() {
+        match evaluate(&context, &validation.expression) {
+            Ok(Cel::Bool(true)) => {}
+            Ok(Cel::Bool(false)) => messages.push(validation.message.unwrap()),
+            other => messages.push(format!("{}: {other:?}", validation.expression)),
+        }
+    }
+    messages
+}
+
+fn of_node_1() -> Value {
+    json!({"authentication.kubernetes.io/node-name": ["node-1"], "authentication.kubernetes.io/pod-name": ["x"]})
+}
+
+fn node() -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Node",
+        "metadata": {
+            "name": "node-1", "uid": "1", "resourceVersion": "7", "labels": {"zone": "a"}, "annotations": {"note": "x"},
+            "managedFields": [{"manager": "kubelet"}],
+        },
+        "spec": {
+            "podCIDR": "10.0.0.0/24", "providerID": "metal://1",
+            "taints": [
+                {"key": "gpu", "effect": "NoSchedule"},
+                {"key": "node.schiff.telekom.de/uninitialized", "effect": "NoSchedule", "value": "true"},
+                {"key": "node.cloudprovider.kubernetes.io/uninitialized", "effect": "NoSchedule"},
+            ],
+        },
+        "status": {
+            "capacity": {"cpu": "2"},
+            "conditions": [{"type": "Ready", "status": "True"}, {"type": CONDITION, "status": "False"}],
+        },
+    })
+}
+
+/// A change of the node by a JSON patch, as the agent's are.
+fn changed(patch: Value) -> Request {
+    let mut new = node();
+    new["metadata"]["resourceVersion"] = json!("8");
+    new["metadata"]["managedFields"] = json!([{"manager": "kubelet"}, {"manager": "network-operator"}]);
+    let patch: json_patch::Patch = serde_json::from_value(patch).unwrap();
+    json_patch::patch(&mut new, &patch).unwrap();
+    Request { resource: "nodes", old: node(), new, extra: of_node_1() }
+}
+
+fn created(resource: &'static str, new: Value) -> Request {
+    Request { resource, old: Value::Null, new, extra: of_node_1() }
+}
+
+#[test]
+fn an_agent_may_do_what_it_does() {
+    let ours = json!({"key": UNREADY, "effect": "NoSchedule"});
+    let state = json!({"metadata": {"name": "node-1"}, "spec": {}});
+    let lease = json!({"metadata": {"name": "network-operator"}, "spec": {"holderIdentity": "node-1"}});
+    let event = json!({"metadata": {"name": "x"}, "source": {"component": "network-operator", "host": "node-1"}});
+    let mut taken_over = created("leases", lease.clone());
+    taken_over.old = json!({"metadata": {"name": "network-operator"}, "spec": {"holderIdentity": "node-2"}});
+    let mut marked = changed(json!([]));
+    marked.old["spec"]["taints"].as_array_mut().unwrap().push(ours.clone());
+    let mut bare = changed(json!([{"op": "remove", "path": "/spec/taints"}]));
+    (bare.old, bare.new["spec"]) =
+        (bare.new.clone(), json!({"taints": [ours], "podCIDR": "10.0.0.0/24", "providerID": "metal://1"}));
+    for request in [
+        changed(json!([{"op": "remove", "path": "/spec/taints/1"}])),
+        changed(json!([{"op": "remove", "path": "/spec/taints/2"}])),
+        changed(json!([{"op": "add", "path": "/spec/taints/-", "value": ours}])),
+        marked,
+        bare,
+        changed(json!([{"op": "replace", "path": "/status/conditions/1/status", "value": "True"}])),
+        changed(json!([{"op": "remove", "path": "/status/conditions/1"}])),
+        created("nodenetworkstates", state),
+        created("leases", lease),
+        taken_over,
+        created("events", event),
+    ] {
+        assert_eq!(refused(&request), [""; 0], "{}: {}", request.resource, request.new);
+    }
+}
+
+#[test]
+fn an_agent_may_do_nothing_else() {
+    let add = |path: &str, value: Value| changed(json!([{"op": "add", "path": path, "value": value}]));
+    let remove = |path: &str| changed(json!([{"op": "remove", "path": path}]));
+    let named = |name: &str| json!({"metadata": {"name": name}});
+    let lease = |name: &str, holder: &str| {
+        created("leases", json!({"metadata": {"name": name}, "spec": {"holderIdentity": holder}}))
+    };
+    let mut of_another = changed(json!([{"op": "remove", "path": "/spec/taints/1"}]));
+    of_another.extra = json!({"authentication.kubernetes.io/node-name": ["node-2"]});
+    let mut unbound = changed(json!([]));
+    unbound.extra = json!({});
+    let own = "its own node and its own NodeNetworkState";
+    for (request, words) in [
+        (of_another, own),
+        (unbound, "names no node"),
+        (created("nodenetworkstates", named("node-2")), own),
+        (add("/metadata/labels/node-role.kubernetes.io~1control-plane", json!("")), "labels, annotations"),
+        (remove("/metadata/labels/zone"), "labels, annotations"),
+        (remove("/metadata/labels"), "labels, annotations"),
+        (add("/metadata/annotations/note", json!("y")), "labels, annotations"),
+        (add("/metadata/finalizers", json!(["x"])), "labels, annotations"),
+        (add("/metadata/ownerReferences", json!([{"kind": "Pod"}])), "labels, annotations"),
+        (add("/spec/unschedulable", json!(true)), "in the spec"),
+        (add("/spec/podCIDR", json!("10.1.0.0/24")), "in the spec"),
+        (remove("/spec/providerID"), "in the spec"),
+        (remove("/spec/taints/0"), "removes the taints"),
+        (remove("/spec/taints"), "removes the taints"),
+        // A changed taint is one that goes, and one that comes.
+        (add("/spec/taints/0/effect", json!("PreferNoSchedule")), "adds the taint"),
+        (add("/spec/taints/-", json!({"key": UNREADY, "effect": "NoExecute"})), "adds the taint"),
+        (add("/spec/taints/-", json!({"key": "other", "effect": "NoSchedule"})), "adds the taint"),
+        (add("/status/conditions/0/status", json!("False")), "in the status"),
+        (add("/status/conditions/-", json!({"type": "Other", "status": "True"})), "in the status"),
+        (remove("/status/conditions/0"), "in the status"),
+        (add("/status/capacity/cpu", json!("64")), "in the status"),
+        (remove("/status/capacity"), "in the status"),
+        (add("/status/addresses", json!([{"type": "InternalIP", "address": "192.0.2.1"}])), "in the status"),
+        (lease("network-operator", "node-2"), "in the name of its own node"),
+        (lease("kube-scheduler", "node-1"), "takes the Lease network-operator only"),
+        (created("leases", named("network-operator")), "takes the Lease"),
+        (created("events", json!({"metadata": {"name": "x"}, "source": {"host": "node-2"}})), "events in the name"),
+        (created("events", named("x")), "events in the name"),
+    ] {
+        let messages = refused(&request);
+        assert!(messages.iter().any(|message| message.contains(words)), "{words}: {messages:?}: {}", request.new);
+        assert!(!messages.iter().any(|message| message.contains("Err(")), "{messages:?}");
+    }
+}
+
+#[test]
+fn the_policy_is_asked_about_all_that_an_agent_may_write_but_the_summary() {
+    let policy = policy();
+    let rules = policy.match_constraints.unwrap().resource_rules.unwrap();
+    let asked: Vec<String> = rules.into_iter().flat_map(|rule| rule.resources.unwrap()).collect();
+    for object in objects(&chart(&json!({}))["rbac.yaml"]) {
+        for rule in object["rules"].as_array().into_iter().flatten() {
+            let verbs = rule["verbs"].as_array().unwrap();
+            let writes =
+                verbs.iter().any(|verb| ["create", "update", "patch", "delete"].contains(&verb.as_str().unwrap()));
+            for resource in rule["resources"].as_array().unwrap().iter().filter(|_| writes) {
+                let resource = resource.as_str().unwrap();
+                // One agent writes it for all nodes.
+                let known = resource == "vrfrouteconfigurations/status" || asked.iter().any(|asked| asked == resource);
+                assert!(known, "{resource}");
+            }
+        }
+    }
+    assert_eq!(policy.failure_policy.as_deref(), Some("Fail"));
+}
