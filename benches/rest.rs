@@ -65,9 +65,11 @@ fn main() {
         cluster.node(node.name(), "True").await;
         node.write(KUBECONFIG, server.kubeconfig("agent"));
         server.kubectl(&["apply", "-f", "-"], &(0..OBJECTS).map(object).collect::<String>());
-        // As it is deployed: no debug log.
+        // As it is deployed: no debug log, and what the unit says of memory.
+        let unit = include_str!("../deploy/systemd/network-operator.service");
+        let memory = unit.lines().find(|line| line.starts_with("Environment=MALLOC_")).unwrap();
         node.ok(&format!(
-            "systemd-run -q --unit=network-operator -p Type=exec -p CPUAccounting=yes -E NODE_NAME={} -E KUBECONFIG={KUBECONFIG} \
+            "systemd-run -q --unit=network-operator -p Type=exec -p CPUAccounting=yes -p '{memory}' -E NODE_NAME={} -E KUBECONFIG={KUBECONFIG} \
              /labbin/network-operator run --debounce 1s",
             node.name()
         ));

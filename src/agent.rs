@@ -6,6 +6,7 @@ mod config;
 mod health;
 mod host;
 mod inputs;
+mod last_run;
 mod only_router;
 mod router;
 mod sessions;
@@ -20,8 +21,6 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::bpf::RouterProblem;
-use crate::desired::Rejection;
 use crate::frr::files::FrrFiles;
 use crate::frr::render::Renderer;
 use crate::frr::service::FrrService;
@@ -32,7 +31,7 @@ use crate::input::Origin;
 use crate::link::LinkProblem;
 use crate::link::netlink::Netlink;
 use crate::metrics::{AgentMetrics, measured};
-use crate::reconcile::{Inputs, Limits, Outcome, Pipeline, Ports, Reporter, RunError};
+use crate::reconcile::{Limits, Outcome, Pipeline, Ports, Reporter, RunError, Shown};
 use crate::state::Store;
 use crate::status;
 use crate::trigger::debounce::RunResult;
@@ -44,6 +43,7 @@ pub use config::AgentConfig;
 use health::Ended;
 use host::{HostConfig, HostPipeline};
 use inputs::NodeInputs;
+use last_run::LastRun;
 pub use only_router::run_only_router;
 use router::{RouterStage, Settled};
 use told::Told;
@@ -137,32 +137,6 @@ struct Agent {
     turn: Turn,
 }
 
-/// What the node was last brought to.
-struct LastRun {
-    inputs: Inputs,
-    /// The VRFs that FRR has of them; `None` where the node has never been as these inputs say.
-    vrfs: Option<Vec<(String, u32)>>,
-    /// Whether a run got so far.
-    judged: bool,
-    /// Objects that are left out.
-    rejections: Vec<Rejection>,
-    /// What is in the way of links.
-    problems: Vec<LinkProblem>,
-    /// What is not as it should be with the eBPF router.
-    router: Vec<RouterProblem>,
-}
-
-impl LastRun {
-    fn new(inputs: Inputs) -> Self {
-        let (rejections, problems, router) = (Vec::new(), Vec::new(), Vec::new());
-        Self { inputs, vrfs: None, judged: false, rejections, problems, router }
-    }
-
-    fn is_whole(&self) -> bool {
-        self.problems.is_empty() && self.router.is_empty()
-    }
-}
-
 impl Agent {
     async fn serve(
         mut self,
@@ -185,6 +159,10 @@ impl Agent {
                     }
                     if let Some(wait) = causes.waited(due) {
                         self.metrics.waited(wait);
+                    }
+                    // What is listened for goes by the operator file as it is read, in force or not.
+                    if self.behind || [Trigger::Links, Trigger::Filters].into_iter().any(|trigger| causes.has(trigger)) {
+                        self.router.moved();
                     }
                     let asked = causes.take(due);
                     let run = self.run_once(due, &asked);
@@ -334,9 +312,14 @@ impl Agent {
     async fn carry_out(&mut self, mut run: LastRun, causes: &str, due: Due) -> (LastRun, Result<Outcome, RunError>) {
         self.told.lost();
         let before = run.vrfs.clone();
-        let ended = self.through_pipeline(&mut run, due).await;
+        let shown = if due == Due::Drift { self.pipeline.glance().await } else { None };
+        let stands = shown.as_ref().is_some_and(|shown| self.pipeline.stands(shown));
+        let (ended, links) = match shown {
+            Some(shown) if stands => (Ok(run.as_it_was()), Some(shown.into_links())),
+            shown => (self.through_pipeline(&mut run, due, shown).await, None),
+        };
         // Whatever became of FRR and the links: packets are routed on.
-        let Settled { done, problems } = self.router.settle(&run.inputs.config).await;
+        let Settled { done, problems } = self.router.settle(&run.inputs.config, links).await;
         self.told.router(&problems);
         run.router = problems;
         let outcome = match ended {
@@ -361,11 +344,12 @@ impl Agent {
     }
 
     /// FRR and links.
-    async fn through_pipeline(&mut self, run: &mut LastRun, due: Due) -> Result<Outcome, RunError> {
-        let shown = if due == Due::Drift { self.pipeline.glance().await } else { None };
-        if shown.as_ref().is_some_and(|shown| self.pipeline.stands(shown)) {
-            return Ok(Outcome { vrfs: run.vrfs.as_ref().map_or(0, Vec::len), ..Outcome::default() });
-        }
+    async fn through_pipeline(
+        &mut self,
+        run: &mut LastRun,
+        due: Due,
+        shown: Option<Shown>,
+    ) -> Result<Outcome, RunError> {
         let prepared = self.pipeline.prepare(&run.inputs).await?;
         self.reporter.left_out(&prepared.rejections, &prepared.links.problems);
         if due == Due::Change {

@@ -121,7 +121,7 @@ impl OnlyRouter {
             return (RunResult::Failed, Effect::None, "failed");
         };
         SiteLinks::new(&config).publish(&self.site);
-        let Settled { done, problems } = self.router.settle(&config).await;
+        let Settled { done, problems } = self.router.settle(&config, None).await;
         if !done.is_empty() {
             let (what, router_operations) = (first_of(&done, NAMED), done.len());
             match due {

@@ -2,18 +2,20 @@
 
 use std::collections::BTreeSet;
 
-use crate::bpf::host::HostRouter;
+use crate::bpf::host::{Filters, HostRouter};
 use crate::bpf::pins::Pins;
 use crate::bpf::{DesiredRouter, RouterOp, RouterPlan, RouterProblem, plan};
 use crate::config::OperatorConfig;
-use crate::link::LinkPlan;
 use crate::link::netlink::Netlink;
+use crate::link::{LinkPlan, ObservedLinks};
 use crate::trigger::with_causes;
 
 /// The router of this node.
 pub(super) struct RouterStage {
     links: Netlink,
     host: HostRouter,
+    /// The filters as they were last listed, where nothing has been told of any since.
+    filters: Option<Filters>,
     /// Problems that were told.
     told: BTreeSet<String>,
 }
@@ -36,27 +38,43 @@ impl RouterStage {
     /// No netlink sockets.
     pub(super) fn new(links: Netlink) -> anyhow::Result<Self> {
         let host = HostRouter::new(&links, Pins::default())?;
-        Ok(Self { links, host, told: BTreeSet::new() })
+        Ok(Self { links, host, filters: None, told: BTreeSet::new() })
+    }
+
+    /// Filters or links may have changed.
+    pub(super) fn moved(&mut self) {
+        self.filters = None;
     }
 
     /// Brings the router to where it must be, for the links as they are now. What fails is a problem, told once: the node does
-    /// its work without the router, too.
-    pub(super) async fn settle(&mut self, config: &OperatorConfig) -> Settled {
+    /// its work without the router, too. Where the links are known already, it is a glance: filters are listed only where something
+    /// was told of them, for it takes two requests for each link.
+    pub(super) async fn settle(&mut self, config: &OperatorConfig, links: Option<ObservedLinks>) -> Settled {
         let mut settled = Settled::default();
-        if let Err(error) = self.put_right(config, &mut settled).await {
+        if let Err(error) = self.put_right(config, links, &mut settled).await {
             settled.problems.push(problem(error.as_ref()));
         }
         self.tell(&settled.problems);
         settled
     }
 
-    async fn put_right(&self, config: &OperatorConfig, settled: &mut Settled) -> anyhow::Result<()> {
-        let links = self.links.observe().await?;
-        let seen = self.host.observe().await?;
+    async fn put_right(
+        &mut self,
+        config: &OperatorConfig,
+        links: Option<ObservedLinks>,
+        settled: &mut Settled,
+    ) -> anyhow::Result<()> {
+        let known = self.filters.take().filter(|_| links.is_some());
+        let links = match (links, &known) {
+            (Some(links), Some(_)) => links,
+            _ => self.links.observe().await?,
+        };
+        let seen = self.host.observe(known).await?;
         // The links are there: nothing is planned for them any more.
         let RouterPlan { ops, problems } =
             plan(&DesiredRouter::new(config, &links), &links, &LinkPlan::default(), &seen);
         settled.problems = problems;
+        self.filters = ops.is_empty().then_some(seen.links);
         let (done, errors) = self.host.apply(&ops).await;
         settled.done = done.into_iter().map(RouterOp::to_string).collect();
         settled.problems.extend(errors.iter().map(|error| problem(error)));

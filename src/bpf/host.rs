@@ -1,13 +1,13 @@
 //! The router on this node: program, filters and nftables table behind the plan.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rtnetlink::Handle;
 
 use super::filters::{self, FilterError, Place};
 use super::pins::Pins;
 use super::program::{ProgramError, Router};
-use super::{ObservedRouter, Port, RouterOp};
+use super::{ObservedRouter, Port, RouterOp, SeenLink};
 use crate::link::netlink::Netlink;
 use crate::notrack::NotrackError;
 use crate::notrack::netfilter::Netfilter;
@@ -32,6 +32,9 @@ pub enum RouterError {
     },
 }
 
+/// Links with a qdisc for ingress by index, and what is attached there.
+pub type Filters = BTreeMap<u32, SeenLink>;
+
 /// The adapter.
 #[derive(Debug)]
 pub struct HostRouter {
@@ -49,17 +52,20 @@ impl HostRouter {
         Ok(Self { handle: netlink.handle().clone(), pins, netfilter: Netfilter::connect()? })
     }
 
-    /// Looks. Changes nothing.
+    /// Looks. Changes nothing. Filters that are known are not listed.
     ///
     /// # Errors
     /// Pins, filters or the table cannot be read.
-    pub async fn observe(&self) -> Result<ObservedRouter, RouterError> {
+    pub async fn observe(&self, filters: Option<Filters>) -> Result<ObservedRouter, RouterError> {
         let router = Router::find(&self.pins)?;
         Ok(ObservedRouter {
             program: router.map(|router| router.id()).transpose()?,
             pinned: self.pins.any(),
             older: self.pins.has_older()?,
-            links: filters::observe(&self.handle).await?,
+            links: match filters {
+                Some(filters) => filters,
+                None => filters::observe(&self.handle).await?,
+            },
             ports: Router::ports(&self.pins)?,
             notrack: self.netfilter.observe().await?,
         })

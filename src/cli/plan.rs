@@ -113,7 +113,7 @@ pub(super) fn execute(args: PlanArgs) -> anyhow::Result<ExitCode> {
 
 /// The router's part. Where it cannot be looked at, standard error says so, and nothing is planned for it.
 async fn router(netlink: &Netlink, config: &OperatorConfig, seen: &ObservedLinks, links: &LinkPlan) -> RouterPlan {
-    let observed = async { HostRouter::new(netlink, Pins::default())?.observe().await };
+    let observed = async { HostRouter::new(netlink, Pins::default())?.observe(None).await };
     match observed.await {
         Ok(router) => crate::bpf::plan(&DesiredRouter::new(config, seen), seen, links, &router),
         Err(error) => {

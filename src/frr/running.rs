@@ -1,5 +1,6 @@
 //! FRR's running state over the vty sockets, in our words.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
@@ -96,8 +97,9 @@ pub async fn established(vty: &Vty) -> Result<BTreeSet<String>, RunningError> {
 }
 
 fn established_of(summary: &str) -> serde_json::Result<BTreeSet<String>> {
-    let families: BTreeMap<String, serde_json::Value> = serde_json::from_str(summary)?;
-    Ok(peers(&families).filter(|(_, established)| *established).map(|(name, _)| name.clone()).collect())
+    let families: Families = serde_json::from_str(summary)?;
+    let up = peers(&families).filter(|(_, established)| *established);
+    Ok(up.map(|(name, _)| name.to_owned()).collect())
 }
 
 /// Neighbors of all instances by the names that the configuration gives them, and whether their session is established: in each
@@ -111,21 +113,39 @@ pub async fn neighbors(vty: &Vty) -> Result<BTreeMap<String, bool>, RunningError
 }
 
 fn neighbors_of(summaries: &str) -> serde_json::Result<BTreeMap<String, bool>> {
-    let instances: BTreeMap<String, BTreeMap<String, serde_json::Value>> = serde_json::from_str(summaries)?;
+    let instances: BTreeMap<Cow<'_, str>, Families> = serde_json::from_str(summaries)?;
     let mut all = BTreeMap::new();
     for families in instances.values() {
         // A neighbor is told of in each of its address families, in the same state.
         for (name, established) in peers(families).collect::<BTreeMap<_, _>>() {
-            *all.entry(name.clone()).or_insert(true) &= established;
+            *all.entry(name.to_owned()).or_insert(true) &= established;
         }
     }
     Ok(all)
 }
 
-/// The peers of an instance's summary by address family, and whether their session is established.
-fn peers(families: &BTreeMap<String, serde_json::Value>) -> impl Iterator<Item = (&String, bool)> {
-    let peers = families.values().filter_map(|family| family.get("peers")?.as_object()).flatten();
-    peers.map(|(name, peer)| (name, peer.get("state").is_some_and(|state| state == "Established")))
+/// The address families of an instance's summary.
+type Families<'a> = BTreeMap<Cow<'a, str>, Family<'a>>;
+
+/// What is gone by of a summary: it has forty figures for each neighbor.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Family<'a> {
+    #[serde(borrow)]
+    peers: BTreeMap<Cow<'a, str>, Peer<'a>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Peer<'a> {
+    #[serde(borrow)]
+    state: Cow<'a, str>,
+}
+
+/// The peers of an instance by address family, and whether their session is established.
+fn peers<'a>(families: &'a Families<'_>) -> impl Iterator<Item = (&'a str, bool)> {
+    let peers = families.values().flat_map(|family| &family.peers);
+    peers.map(|(name, peer)| (name.as_ref(), peer.state == "Established"))
 }
 
 /// Makes sure that all daemons that run answer, but for mgmtd: see [`mgmtd`].
@@ -134,12 +154,13 @@ fn peers(families: &BTreeMap<String, serde_json::Value>) -> impl Iterator<Item =
 /// One that does not, or zebra or bgpd do not run.
 pub async fn answering(vty: &Vty) -> Result<(), RunningError> {
     let sessions = sessions_with(vty, |daemon| daemon != "mgmtd").await?;
-    let asked = sessions.into_iter().map(|mut session| async move { session.ask("show version").await });
-    let asked = futures::future::try_join_all(asked).await.map(drop);
     for daemon in NEEDED {
-        vty.session(daemon).await?;
+        if !sessions.iter().any(|session| session.daemon() == daemon) {
+            vty.session(daemon).await?;
+        }
     }
-    Ok(asked?)
+    let asked = sessions.into_iter().map(|mut session| async move { session.ask("show version").await });
+    Ok(futures::future::try_join_all(asked).await.map(drop)?)
 }
 
 /// Makes sure that mgmtd answers where it runs, and that staticd hears of its routes. A session with mgmtd that ends throws away what

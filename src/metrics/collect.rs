@@ -1,6 +1,5 @@
 //! What is asked of FRR, the kernel and the eBPF router when somebody wants metrics.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rtnetlink::packet_route::neighbour::{NeighbourMessage, NeighbourState};
@@ -16,7 +15,6 @@ use crate::bpf::pins::Pins;
 use crate::bpf::program::Router;
 use crate::frr::running;
 use crate::frr::vty::{Vty, VtyError};
-use crate::link::Kind;
 use crate::link::netlink::{Netlink, visit};
 use crate::trigger::with_causes;
 
@@ -86,14 +84,7 @@ impl Sources {
     }
 
     async fn kernel(&self) -> anyhow::Result<Samples> {
-        let links = self.links.observe().await?;
-        let vrfs: BTreeMap<u32, String> = links
-            .iter()
-            .filter_map(|link| match link.kind {
-                Kind::Vrf { table } => Some((table, link.name.clone())),
-                _ => None,
-            })
-            .collect();
+        let vrfs = self.links.vrfs().await?;
         let mut counted = Counted::default();
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let mut ask = RouteMessage::default();

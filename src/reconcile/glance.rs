@@ -21,6 +21,13 @@ pub struct Shown {
     vnis: BTreeMap<String, VniState>,
 }
 
+impl Shown {
+    /// The links.
+    pub fn into_links(self) -> ObservedLinks {
+        self.links
+    }
+}
+
 /// A node that was found to be as its inputs say.
 #[derive(Debug)]
 pub(super) struct Standing {

@@ -19,11 +19,11 @@ use crate::trigger::{Once, doubled, with_causes};
 /// Name of the Lease.
 const NAME: &str = "network-operator";
 /// How long a holder that is not heard of keeps it. Another takes over within that and a renewal.
-const DURATION: Duration = Duration::from_secs(15);
+const DURATION: Duration = Duration::from_secs(20);
 /// How often the holder is heard of.
-const RENEWAL: Duration = Duration::from_secs(5);
+const RENEWAL: Duration = Duration::from_secs(8);
 /// How long after its last renewal the holder acts as one: others take it later, even where a request hung.
-const LEADS: Duration = Duration::from_secs(10);
+const LEADS: Duration = Duration::from_secs(14);
 /// How long a request may take.
 const LIMIT: Duration = Duration::from_secs(4);
 /// First wait after a write that failed, and the longest: while the API server is away, all candidates try.

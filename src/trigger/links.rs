@@ -80,7 +80,7 @@ pub async fn watch(
                     error = listener.listen(&mut site, &triggers) => source.lost(&error),
                 }
             }
-            Err(error) => source.refused(&error),
+            Err(error) => source.refused(&error, &triggers),
         };
         tokio::select! {
             () = cancel.cancelled() => return,

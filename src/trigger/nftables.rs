@@ -29,7 +29,7 @@ pub async fn watch(triggers: mpsc::UnboundedSender<Trigger>, cancel: Cancellatio
                     error = listen(&socket, &triggers) => source.lost(&error),
                 }
             }
-            Err(error) => source.refused(&error),
+            Err(error) => source.refused(&error, &triggers),
         };
         tokio::select! {
             () = cancel.cancelled() => return,

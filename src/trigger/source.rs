@@ -46,11 +46,12 @@ impl Source {
         PAUSE
     }
 
-    /// No socket is to be had. Gives how long to wait.
-    pub(super) fn refused(&mut self, error: &io::Error) -> Duration {
+    /// No socket is to be had: anything may change unheard. Gives how long to wait.
+    pub(super) fn refused(&mut self, error: &io::Error, triggers: &mpsc::UnboundedSender<Trigger>) -> Duration {
         if self.failures == 0 {
             tracing::warn!(%error, "cannot hear of changes of {}: they are found at the next check only", self.what);
         }
+        let _ = triggers.send(self.trigger);
         self.missed = true;
         self.failures += 1;
         patience(self.failures)

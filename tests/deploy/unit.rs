@@ -56,6 +56,11 @@ fn the_unit_may_do_what_the_container_may() {
     assert_eq!(settings["NoNewPrivileges"], "yes");
     let grace = pod["terminationGracePeriodSeconds"].to_string();
     assert_eq!(settings["TimeoutStopSec"], grace);
+    let variables = container["env"].as_array().unwrap().iter();
+    let of_malloc = variables.filter(|variable| variable["name"].as_str().unwrap().starts_with("MALLOC_"));
+    let of_malloc = of_malloc.map(|variable| format!("{}={}", variable["name"], variable["value"]).replace('"', ""));
+    let of_malloc = format!("Environment={}\n", of_malloc.collect::<Vec<_>>().join(" "));
+    assert!(of_malloc.len() > 40 && unit().contains(&of_malloc), "{of_malloc}");
     // Sockets are not files that are written; the state folder has a word of its own.
     let written: Vec<&str> = settings["ReadWritePaths"].split(' ').collect();
     let writable =

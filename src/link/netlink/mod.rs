@@ -3,6 +3,8 @@
 mod apply;
 mod observe;
 
+use std::collections::BTreeMap;
+
 use nix::errno::Errno;
 use rtnetlink::Handle;
 use rtnetlink::packet_route::link::LinkMessage;
@@ -48,6 +50,14 @@ impl Netlink {
     /// As [`Netlink::observe`].
     pub async fn operational(&self) -> Result<Vec<(String, bool)>, LinkError> {
         observe::operational(self.handle.clone()).await
+    }
+
+    /// Names of VRFs by their routing table.
+    ///
+    /// # Errors
+    /// As [`Netlink::observe`].
+    pub async fn vrfs(&self) -> Result<BTreeMap<u32, String>, LinkError> {
+        observe::vrfs(self.handle.clone()).await
     }
 
     /// Makes sure that the kernel lets us change links, before anything is changed.

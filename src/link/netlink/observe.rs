@@ -22,7 +22,7 @@ const NLM_F_DUMP_INTR: u16 = 0x10;
 
 pub(super) async fn observe(handle: Handle) -> Result<ObservedLinks, LinkError> {
     for _ in 0..ATTEMPTS {
-        let links = dump(handle.clone(), all_links()).await.map_err(LinkError::Observe)?;
+        let links = dump(handle.clone(), links_of(None)).await.map_err(LinkError::Observe)?;
         let mut ask = AddressMessage::default();
         ask.header.family = AddressFamily::Inet;
         let addresses = dump(handle.clone(), RouteNetlinkMessage::GetAddress(ask)).await.map_err(LinkError::Observe)?;
@@ -44,17 +44,36 @@ pub(super) async fn observe(handle: Handle) -> Result<ObservedLinks, LinkError> 
     Err(LinkError::Unstable(ATTEMPTS))
 }
 
-/// Asks for all links, without their counters (RTEXT_FILTER_SKIP_STATS): they are half of what the kernel tells of one.
-fn all_links() -> RouteNetlinkMessage {
+/// Asks for links of one kind or all, without their counters (RTEXT_FILTER_SKIP_STATS): they are half of what the kernel tells of one.
+fn links_of(kind: Option<InfoKind>) -> RouteNetlinkMessage {
     let mut ask = LinkMessage::default();
     ask.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+    ask.attributes.extend(kind.map(|kind| LinkAttribute::LinkInfo(vec![LinkInfo::Kind(kind)])));
     RouteNetlinkMessage::GetLink(ask)
+}
+
+/// Names of VRFs by their routing table. The kernel lists no other links (`link_kind_filtered` of its net/core/rtnetlink.c).
+pub(super) async fn vrfs(handle: Handle) -> Result<BTreeMap<u32, String>, LinkError> {
+    for _ in 0..ATTEMPTS {
+        let mut found = BTreeMap::new();
+        let whole = visit(handle.clone(), links_of(Some(InfoKind::Vrf)), |message| {
+            if let RouteNetlinkMessage::NewLink(message) = message
+                && let Some(ObservedLink { name, kind: Kind::Vrf { table }, .. }) = link(message, &mut BTreeMap::new())
+            {
+                found.insert(table, name);
+            }
+        });
+        if whole.await.map_err(LinkError::Observe)? {
+            return Ok(found);
+        }
+    }
+    Err(LinkError::Unstable(ATTEMPTS))
 }
 
 pub(super) async fn operational(handle: Handle) -> Result<Vec<(String, bool)>, LinkError> {
     for _ in 0..ATTEMPTS {
         let mut found = Vec::new();
-        let whole = visit(handle.clone(), all_links(), |message| found.extend(carries(message))).await;
+        let whole = visit(handle.clone(), links_of(None), |message| found.extend(carries(message))).await;
         if whole.map_err(LinkError::Observe)? {
             return Ok(found);
         }
