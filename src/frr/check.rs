@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use zbus::Variant;
 
+use super::secret::hidden;
 use crate::systemd::Systemd;
 
 /// `vtysh -C` takes a tenth of a second for 4,000 lines; the limit is for a node that is out of breath.
@@ -18,7 +19,7 @@ const VTYSH: &str = "/usr/bin/vtysh";
 pub struct RefusedLine {
     /// Line of the checked file, from 1.
     pub number: usize,
-    /// The line.
+    /// The line, without secrets.
     pub text: String,
     /// FRR's words.
     pub words: String,
@@ -102,7 +103,11 @@ async fn run(file: &Path, answer: &Path, unit: &str) -> Result<Vec<RefusedLine>,
     };
     let lines = parse(&said);
     if lines.is_empty() {
-        return Err(CheckError::Failed { file: file.to_owned(), unit: unit.to_owned(), said: said.trim().to_owned() });
+        return Err(CheckError::Failed {
+            file: file.to_owned(),
+            unit: unit.to_owned(),
+            said: hidden(said.trim()).into_owned(),
+        });
     }
     Ok(lines)
 }
@@ -113,7 +118,11 @@ fn parse(said: &str) -> Vec<RefusedLine> {
         let (number, rest) = line.strip_prefix("line ")?.split_once(": ")?;
         let (words, text) = rest.split_once(':')?;
         let words = words.trim_start_matches("% ").split('[').next()?;
-        Some(RefusedLine { number: number.parse().ok()?, text: text.trim().to_owned(), words: words.to_owned() })
+        Some(RefusedLine {
+            number: number.parse().ok()?,
+            text: hidden(text.trim()).into_owned(),
+            words: words.to_owned(),
+        })
     };
     said.lines().filter_map(line).collect()
 }

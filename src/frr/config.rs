@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
+use super::secret::hidden;
 use super::spelling;
 
 /// One line of configuration. Two texts mean the same where their sets of lines are equal.
@@ -16,6 +17,11 @@ pub struct Line {
 }
 
 impl Line {
+    /// Tells it from all others, secrets and all: for what is kept, not for what is told.
+    pub fn key(&self) -> String {
+        self.blocks.iter().chain([&self.text]).map(String::as_str).collect::<Vec<_>>().join(" / ")
+    }
+
     /// Whether the line opens a block: an entry of a route-map or an instance of BGP is one also without a line in it.
     pub fn opens_block(&self) -> bool {
         let words: Vec<&str> = self.text.split(' ').collect();
@@ -41,12 +47,12 @@ impl Line {
 }
 
 impl fmt::Display for Line {
-    /// `router bgp 64510 / address-family ipv4 unicast / redistribute static`.
+    /// `router bgp 64510 / address-family ipv4 unicast / redistribute static`, without secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for block in self.blocks.iter() {
             write!(f, "{block} / ")?;
         }
-        f.write_str(&self.text)
+        f.write_str(&hidden(&self.text))
     }
 }
 

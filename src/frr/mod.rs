@@ -10,6 +10,7 @@ mod name;
 pub mod render;
 pub mod resets;
 pub mod running;
+mod secret;
 mod section;
 pub mod service;
 mod spelling;

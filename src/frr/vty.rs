@@ -8,6 +8,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::time::Instant;
 
+use super::secret::hidden;
+
 /// How long an answer may take, if nothing else is said.
 pub(super) const ANSWER: Duration = Duration::from_secs(30);
 /// `CMD_SUCCESS` of FRR's lib/command.h.
@@ -57,7 +59,7 @@ pub enum VtyError {
         /// How long it had.
         limit: Duration,
     },
-    /// The daemon does not take the command.
+    /// The daemon does not take the command. Command and answer are without secrets, here and below.
     #[error("{daemon} refused `{command}`: {answer}")]
     Refused {
         /// The daemon.
@@ -174,7 +176,8 @@ impl VtySession {
             if !locked && status == SUCCESS {
                 return Ok(answer);
             }
-            let (daemon, command, answer) = (self.daemon.clone(), command.to_owned(), answer.trim().to_owned());
+            let [command, answer] = [command, answer.trim()].map(|text| hidden(text).into_owned());
+            let daemon = self.daemon.clone();
             if !locked {
                 return Err(VtyError::Refused { daemon, command, answer, known: !NO_COMMAND.contains(&status) });
             }
@@ -191,7 +194,7 @@ impl VtySession {
     /// The answer and its status.
     async fn ask_once(&mut self, command: &str, limit: Duration) -> Result<(String, u8), VtyError> {
         let answer = tokio::time::timeout(limit, self.exchange(command)).await;
-        let slow = || VtyError::Slow { daemon: self.daemon.clone(), command: command.to_owned(), limit };
+        let slow = || VtyError::Slow { daemon: self.daemon.clone(), command: hidden(command).into_owned(), limit };
         let exchanged = answer.map_err(|_| slow())?;
         exchanged.map_err(|source| VtyError::Io { daemon: self.daemon.clone(), path: self.path.clone(), source })
     }

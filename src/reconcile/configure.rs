@@ -78,7 +78,7 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
         // What FRR shows again need not be tolerated any more.
         if !self.tolerated.is_empty() {
             for line in seen.lines() {
-                self.tolerated.remove(&line.to_string());
+                self.tolerated.remove(&line.key());
             }
         }
         let difference = goal.difference(&seen, &self.tolerated);
@@ -247,7 +247,7 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
                 }
                 _ => return true,
             }
-            self.tolerated.insert(name);
+            self.tolerated.insert(line.key());
             false
         });
     }

@@ -30,7 +30,7 @@ impl Goal {
     pub(super) fn difference(&self, seen: &Config, tolerated: &BTreeSet<String>) -> Difference {
         let Difference { missing, extra } = Difference::between(&self.config, seen);
         Difference {
-            missing: missing.into_iter().filter(|line| !tolerated.contains(&line.to_string())).collect(),
+            missing: missing.into_iter().filter(|line| !tolerated.contains(&line.key())).collect(),
             extra: extra.into_iter().filter(|line| is_ours(line) || self.before.contains(line)).collect(),
         }
     }

@@ -82,10 +82,14 @@ fn what_frr_does_not_take_is_named_and_undone(fabric: &Fabric) {
     // It passes `vtysh -C`, as does what stands around it and is taken.
     let late = behind(
         " neighbor 198.51.100.3 timers connect 1",
-        " neighbor 198.51.100.8 remote-as 64499\n neighbor 198.51.100.9 peer-group NOPE",
+        " neighbor 198.51.100.8 remote-as 64499\n neighbor 198.51.100.9 peer-group NOPE\n neighbor 198.51.100.9 password s3cret",
     );
-    let words = ["`router bgp 64510 / neighbor 198.51.100.9 peer-group NOPE`: % Configure the peer-group first"];
+    let words = [
+        "`router bgp 64510 / neighbor 198.51.100.9 peer-group NOPE`: % Configure the peer-group first",
+        "`router bgp 64510 / neighbor 198.51.100.9 password <hidden>`: ",
+    ];
     fails_and_changes_nothing(fabric, &late, &words);
+    assert_eq!(fabric.node.says("s3cret"), 0, "a secret in the log");
     // Policy is given in transactions, and FRR tells of none that it refused on the way.
     let mut lists: String = (1..60).map(|n| format!("ip prefix-list SITE seq {n} permit 10.{n}.0.0/16\n")).collect();
     lists += "ip prefix-list SITE seq 60 permit 10.60.0.0/16 le 8\n";
