@@ -31,7 +31,7 @@ pub use claims::Claim;
 pub use fabric::{Fabric, LAB_MANIFESTS, MANIFESTS, Spelling, lab_file};
 pub use foreign::{Foreign, foreign};
 pub use node::{Down, Image, Node, Output};
-pub use program::{under_qemu, under_uml};
+pub use program::{said_under_uml, under_qemu, under_uml};
 
 use std::path::PathBuf;
 use std::process::{Child, Command};

@@ -25,8 +25,13 @@ pub fn under_qemu(test: &str) -> bool {
 /// Runs the test of that name again under User-Mode Linux, and fails as it fails there. Gives `false` where it runs there
 /// already, so that the test goes on.
 pub fn under_uml(test: &str) -> bool {
+    said_under_uml(test).is_some()
+}
+
+/// The same; gives what it said there.
+pub fn said_under_uml(test: &str) -> Option<String> {
     if std::env::var_os(MARKER).is_some() {
-        return false;
+        return None;
     }
     let folder = tempfile::Builder::new().prefix("lab-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let (init, result) = (folder.path().join("init.sh"), folder.path().join("result"));
@@ -64,13 +69,14 @@ pub fn under_uml(test: &str) -> bool {
         .output()
         .expect("linux.uml is installed: run `tests/lab/setup.sh` as root");
     let said = fs::read(folder.path().join("output")).unwrap_or_default();
+    let said = String::from_utf8_lossy(&said).into_owned();
     let status = fs::read_to_string(result).unwrap_or_default();
     assert!(
         status.trim() == "0",
         "{test} failed under User-Mode Linux (status {:?}):\n{}\n{}",
         status.trim(),
-        String::from_utf8_lossy(&said),
+        said,
         String::from_utf8_lossy(&output.stdout)
     );
-    true
+    Some(said)
 }

@@ -1,0 +1,150 @@
+//! What it takes to make the links of 200 VRFs: the agent's netlink messages beside `ip -batch` for the same links, on a kernel with VRFs.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a benchmark that fails must stop, and prints what it found"
+)]
+#![allow(unreachable_pub, dead_code, reason = "the modules of a benchmark")]
+
+#[path = "../tests/lab/mod.rs"]
+mod lab;
+#[path = "../tests/node/world.rs"]
+mod world;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use network_operator::link::netlink::Netlink;
+use network_operator::link::{AddrGenMode, DesiredLinks, LinkChange, LinkOp, LinkPlan, MARK, VrfLinks, plan};
+use network_operator::model::{RouteTables, VrfName};
+use tokio::runtime::Runtime;
+
+const VRFS: i64 = 200;
+/// In turns, so that what disturbs the machine for a while meets both.
+const ROUNDS: usize = 5;
+const UNDERLAY: &str = "ip link add dum.underlay mtu 9100 type dummy; ip addr add 192.0.2.129/32 dev dum.underlay; ip link set dum.underlay up";
+const BATCH: &str = "/run/batch";
+
+struct Node {
+    runtime: Runtime,
+    netlink: Netlink,
+    known: BTreeSet<VrfName>,
+}
+
+impl Node {
+    /// From what the kernel has to what is wanted: links of all VRFs, or none.
+    fn plan(&self, there: bool) -> LinkPlan {
+        let seen = self.runtime.block_on(self.netlink.observe()).unwrap();
+        let links = |vni: i64| VrfLinks { vni: vni.try_into().unwrap(), mtu: 9000.try_into().unwrap() };
+        let vrfs: BTreeMap<_, _> = (1000..).zip(&self.known).map(|(vni, name)| (name.clone(), links(vni))).collect();
+        let want = DesiredLinks {
+            vrfs: if there { vrfs } else { BTreeMap::new() },
+            known: self.known.clone(),
+            frozen: BTreeSet::new(),
+            tables: RouteTables::new(50.try_into().unwrap(), 252.try_into().unwrap()).unwrap(),
+            underlay: seen.underlay(&"dum.underlay".parse().unwrap()).unwrap(),
+        };
+        let plan = plan(&want, &seen);
+        assert!(plan.problems.is_empty(), "{:?}", plan.problems);
+        plan
+    }
+
+    fn apply(&self, ops: &[LinkOp]) {
+        self.runtime.block_on(self.netlink.apply(ops)).unwrap();
+    }
+
+    /// How long it takes to make all links, which are gone again afterwards.
+    fn timed<T>(&self, prepare: impl FnOnce(Vec<LinkOp>) -> T, make: impl FnOnce(&T)) -> Duration {
+        let prepared = prepare(self.plan(true).ops().cloned().collect());
+        let begin = Instant::now();
+        make(&prepared);
+        let took = begin.elapsed();
+        assert!(self.plan(true).is_empty(), "other links than those that are meant");
+        self.apply(&self.plan(false).remove);
+        took
+    }
+}
+
+/// The line of `ip -batch` that does the same in one message.
+fn line(op: &LinkOp) -> String {
+    match op {
+        LinkOp::CreateVrf { name, table } => format!("link add {name} type vrf table {table}"),
+        LinkOp::CreateBridge { name, master, mac, mtu } => {
+            format!("link add {name} address {mac} mtu {mtu} master {master} type bridge")
+        }
+        LinkOp::CreateVxlan { name, master, vni, local, dev, mac, mtu } => format!(
+            "link add {name} address {mac} mtu {mtu} master {master} type vxlan id {vni} local {local} dev {dev} dstport 4789 nolearning"
+        ),
+        LinkOp::CreateVeth { name, peer, master, mac, peer_mac, mtu } => format!(
+            "link add {name} address {mac} mtu {mtu} master {master} type veth peer name {peer} address {peer_mac} mtu {mtu}"
+        ),
+        LinkOp::Change { name, change } => {
+            let LinkChange { mark, master, no_master: false, mac: None, mtu: None, addr_gen_mode, overlay_port } =
+                change
+            else {
+                panic!("no part of making links: {op:?}")
+            };
+            let mut line = format!("link set dev {name}");
+            if *mark {
+                write!(line, " alias {MARK}").unwrap();
+            }
+            if let Some(master) = master {
+                write!(line, " master {master}").unwrap();
+            }
+            match addr_gen_mode {
+                Some(AddrGenMode::None) => line += " addrgenmode none",
+                Some(AddrGenMode::Eui64) => line += " addrgenmode eui64",
+                _ => {}
+            }
+            if *overlay_port {
+                line += " type bridge_slave learning off hairpin on neigh_suppress off";
+            }
+            line
+        }
+        LinkOp::SetUp { name } => format!("link set dev {name} up"),
+        LinkOp::SetDown { .. } | LinkOp::Delete { .. } => panic!("no part of making links: {op:?}"),
+    }
+}
+
+fn main() {
+    if let Some(said) = lab::said_under_uml("links") {
+        println!("{said}");
+        return;
+    }
+    world::sh(UNDERLAY);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let netlink = runtime.block_on(async { Netlink::connect().unwrap() });
+    let known = (0..VRFS).map(|number| format!("v{number}").parse().unwrap()).collect();
+    let node = Node { runtime, netlink, known };
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    let operations = node.plan(true).ops().count();
+    for _ in 0..ROUNDS {
+        ours.push(node.timed(|ops| ops, |ops| node.apply(ops)));
+        let batch = |ops: Vec<LinkOp>| {
+            std::fs::write(BATCH, ops.iter().map(|op| line(op) + "\n").collect::<String>()).unwrap();
+        };
+        theirs.push(node.timed(batch, |()| {
+            let done = Command::new("ip").args(["-batch", BATCH]).status().unwrap();
+            assert!(done.success());
+        }));
+    }
+    let mut ratios: Vec<f64> =
+        ours.iter().zip(&theirs).map(|(ours, theirs)| ours.as_secs_f64() / theirs.as_secs_f64()).collect();
+    ratios.sort_by(f64::total_cmp);
+    let best = |took: &[Duration]| took.iter().min().unwrap().as_millis();
+    println!("| links of {VRFS} VRFs, {operations} operations | best of {ROUNDS} |");
+    println!("| --- | --- |");
+    println!("| agent | {} ms |", best(&ours));
+    println!("| `ip -batch` | {} ms |", best(&theirs));
+    let (least, most) = (ratios[0], ratios[ROUNDS - 1]);
+    println!(
+        "| agent / `ip -batch`, median of rounds | {:.2} ({least:.2}..{most:.2}), at most 1.0 |",
+        ratios[ROUNDS / 2]
+    );
+    assert!(ratios[ROUNDS / 2] <= 1.0);
+}
