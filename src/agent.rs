@@ -310,7 +310,6 @@ impl Agent {
     }
 
     async fn carry_out(&mut self, mut run: LastRun, causes: &str, due: Due) -> (LastRun, Result<Outcome, RunError>) {
-        self.told.lost();
         let before = run.vrfs.clone();
         let shown = if due == Due::Drift { self.pipeline.glance().await } else { None };
         let stands = shown.as_ref().is_some_and(|shown| self.pipeline.stands(shown));
@@ -350,6 +349,7 @@ impl Agent {
         due: Due,
         shown: Option<Shown>,
     ) -> Result<Outcome, RunError> {
+        self.told.lost();
         let prepared = self.pipeline.prepare(&run.inputs).await?;
         self.reporter.left_out(&prepared.rejections, &prepared.links.problems);
         if due == Due::Change {

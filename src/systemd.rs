@@ -44,6 +44,8 @@ trait Unit {
     fn load_state(&self) -> zbus::Result<String>;
     #[zbus(property(emits_changed_signal = "false"))]
     fn active_state(&self) -> zbus::Result<String>;
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn sub_state(&self) -> zbus::Result<String>;
     #[zbus(property(emits_changed_signal = "false"), name = "InvocationID")]
     fn invocation_id(&self) -> zbus::Result<Vec<u8>>;
 }
@@ -94,6 +96,13 @@ impl Systemd {
         let path = self.manager.load_unit(name).await?;
         let unit = UnitProxy::builder(&self.connection).path(path).build().await?;
         Ok(UnitState { load: unit.load_state().await?, active: unit.active_state().await? })
+    }
+
+    /// Its active state and the finer one: `active` and `running`, `active` and `exited`, …
+    pub(crate) async fn activity(&self, name: &str) -> zbus::Result<(String, String)> {
+        let path = self.manager.load_unit(name).await?;
+        let unit = UnitProxy::builder(&self.connection).path(path).build().await?;
+        Ok((unit.active_state().await?, unit.sub_state().await?))
     }
 
     pub(crate) async fn service(&self, name: &str) -> zbus::Result<ServiceState> {

@@ -21,7 +21,7 @@ use crate::trigger::drift::Effect;
 use crate::trigger::files::{self, Watched};
 use crate::trigger::links::{self, SiteLinks};
 use crate::trigger::timing::{Due, Timing};
-use crate::trigger::{Trigger, clock, first_of, nftables};
+use crate::trigger::{Once, Trigger, clock, first_of, nftables};
 
 /// How many steps one line of the log names.
 const NAMED: usize = 8;
@@ -52,6 +52,7 @@ pub async fn run_only_router(config: AgentConfig, cancel: CancellationToken) -> 
         operator_file: OperatorFile::new(operator_file, None),
         config: None,
         unread: None,
+        told: Once::default(),
         site,
         router: RouterStage::new(links)?,
         progress,
@@ -72,6 +73,8 @@ struct OnlyRouter {
     config: Option<Arc<OperatorConfig>>,
     /// Why the operator file as it is is not gone by.
     unread: Option<String>,
+    /// That was told.
+    told: Once,
     site: watch::Sender<SiteLinks>,
     router: RouterStage,
     progress: watch::Sender<Progress>,
@@ -109,9 +112,14 @@ impl OnlyRouter {
         if due == Due::Change || self.config.is_none() {
             self.unread = None;
             match self.operator_file.current() {
-                Ok(config) => self.config = Some(config),
+                Ok(config) => {
+                    self.config = Some(config);
+                    self.told.is_over();
+                }
                 Err(error) => {
-                    tracing::error!(%error, "the eBPF router stays as it is");
+                    if self.told.is_news(&error.to_string()) {
+                        tracing::error!(%error, "the eBPF router stays as it is");
+                    }
                     self.unread = Some(format!("the operator file cannot be used: {error}"));
                 }
             }

@@ -43,7 +43,9 @@ fn cancel_on_signal(cancel: CancellationToken) -> anyhow::Result<impl Future<Out
 const LOG_FILTER: &str = "info,kube_client::client::builder=off,kube_runtime::watcher=off,netlink_proto=error";
 
 pub(super) fn log(format: LogFormat) {
-    let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| LOG_FILTER.to_owned());
+    // What somebody asks for comes on top: `debug` is no wish for kube's attempts.
+    let filter =
+        std::env::var("RUST_LOG").map_or_else(|_| LOG_FILTER.to_owned(), |asked| format!("{LOG_FILTER},{asked}"));
     let filter = tracing_subscriber::EnvFilter::builder().parse_lossy(filter);
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     match format {

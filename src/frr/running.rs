@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use futures::future::try_join_all;
 use serde::Deserialize;
 
 use super::vty::{Vty, VtyError, VtySession};
@@ -26,6 +27,9 @@ pub enum RunningError {
     /// mgmtd (FRR 9 and later) has static routes that staticd never hears of.
     #[error("staticd is not connected to mgmtd: static routes are configured that zebra never hears of; restart FRR")]
     StaticdApart,
+    /// watchfrr misses daemons that the site has enabled.
+    #[error("watchfrr has {}; see `journalctl -u frr`", .0.join(", "))]
+    DaemonsDown(Vec<String>),
     /// The folder of the sockets cannot be read.
     #[error("list FRR's daemons in {path}")]
     Daemons {
@@ -57,6 +61,7 @@ pub struct VrfVni {
 
 const SHOW_VRF_VNI: &str = "show vrf vni json";
 const SHOW_BGP_SUMMARY: &str = "show bgp summary json";
+const SHOW_WATCHED: &str = "show watchfrr";
 const SHOW_BACKENDS: &str = "show mgmt backend-adapter all";
 /// BGP sessions of all instances, as JSON.
 pub(crate) const SHOW_ALL_BGP_SUMMARIES: &str = "show bgp vrf all summary json";
@@ -148,7 +153,8 @@ fn peers<'a>(families: &'a Families<'_>) -> impl Iterator<Item = (&'a str, bool)
     peers.map(|(name, peer)| (name.as_ref(), peer.state == "Established"))
 }
 
-/// Makes sure that all daemons that run answer, but for mgmtd: see [`mgmtd`].
+/// Makes sure that all daemons that run answer, but for mgmtd: see [`mgmtd`]; and that those run that watchfrr watches, which are those
+/// that the site has enabled.
 ///
 /// # Errors
 /// One that does not, or zebra or bgpd do not run.
@@ -159,8 +165,25 @@ pub async fn answering(vty: &Vty) -> Result<(), RunningError> {
             vty.session(daemon).await?;
         }
     }
-    let asked = sessions.into_iter().map(|mut session| async move { session.ask("show version").await });
-    Ok(futures::future::try_join_all(asked).await.map(drop)?)
+    let asked = sessions.into_iter().map(|mut session| async move {
+        let watches = session.daemon() == "watchfrr";
+        let answer = session.ask(if watches { SHOW_WATCHED } else { "show version" }).await?;
+        Ok::<_, VtyError>(if watches { not_up(&answer) } else { Vec::new() })
+    });
+    let down = try_join_all(asked).await?.concat();
+    if down.is_empty() { Ok(()) } else { Err(RunningError::DaemonsDown(down)) }
+}
+
+/// `show watchfrr` (`watchfrr_status` of watchfrr/watchfrr.c): behind two spaces the name of a daemon and `Init`, `Down`, `Connecting`, `Up`
+/// or `Unresponsive`, with `/Ignoring Timeout` where somebody asked for that.
+fn not_up(answer: &str) -> Vec<String> {
+    let daemons = answer.lines().filter_map(|line| {
+        let line = line.strip_prefix("  ").filter(|line| !line.starts_with(' '))?;
+        let (name, state) = line.split_once(' ')?;
+        let state = state.trim().split('/').next()?;
+        (state != "Up").then(|| format!("{name} {}", state.to_lowercase()))
+    });
+    daemons.collect()
 }
 
 /// Makes sure that mgmtd answers where it runs, and that staticd hears of its routes. A session with mgmtd that ends throws away what
@@ -269,6 +292,15 @@ mod tests {
         let zebra = "MGMTD Backend Adapters\n  Client: \t\t\tzebra\n    Conn-FD: \t\t\t21\n    Client-Id: \t\t\t0\n  Total: 1\n";
         assert!(is_backend("zebra", zebra) && !is_backend("staticd", zebra));
         assert!(is_backend("staticd", &zebra.replace("zebra", "staticd")));
+    }
+
+    #[test]
+    fn what_watchfrr_misses_is_named_with_its_state() {
+        let answer = "watchfrr global phase: Idle\n Restart Command: \"/usr/lib/frr/watchfrr.sh restart %s\"\n Reading Configuration: no\n  \
+            zebra                Up\n  bgpd                 Up/Ignoring Timeout\n  staticd              Down\n      \
+            restarting in 12 seconds (60s backoff interval)\n  bfdd                 Unresponsive\n";
+        assert_eq!(not_up(answer), ["staticd down", "bfdd unresponsive"]);
+        assert!(not_up("").is_empty());
     }
 
     #[test]

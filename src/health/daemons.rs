@@ -50,20 +50,20 @@ impl Unit {
         fault.clone()
     }
 
-    /// Its active state.
-    async fn active(&self) -> zbus::Result<String> {
+    /// Its active state, and the finer one.
+    async fn activity(&self) -> zbus::Result<(String, String)> {
         let mut kept = self.systemd.lock().await;
         // An old connection may have broken since: only what a new one says is a fault.
         if let Some(systemd) = kept.take()
-            && let Ok(state) = systemd.unit(self.name).await
+            && let Ok(activity) = systemd.activity(self.name).await
         {
             *kept = Some(systemd);
-            return Ok(state.active);
+            return Ok(activity);
         }
         let systemd = Systemd::connect().await?;
-        let state = systemd.unit(self.name).await?;
+        let activity = systemd.activity(self.name).await?;
         *kept = Some(systemd);
-        Ok(state.active)
+        Ok(activity)
     }
 }
 
@@ -71,10 +71,11 @@ impl Unit {
 pub async fn faults(unit: &Unit, vty: &Vty) -> Vec<String> {
     let name = unit.name;
     let failed = |error: zbus::Error| format!("systemd does not tell of {name}: {}", with_causes(&error));
-    match within("systemd", async { unit.active().await.map_err(failed) }).await {
+    match within("systemd", async { unit.activity().await.map_err(failed) }).await {
         // While it reloads, it runs.
-        Ok(active) if active == "active" || active == "reloading" => {}
-        Ok(active) => return vec![format!("{name} is {active}")],
+        Ok((active, sub)) if (active == "active" && sub == "running") || active == "reloading" => {}
+        Ok((active, sub)) if active == "active" => return vec![format!("{name} is {active}, but {sub}")],
+        Ok((active, _)) => return vec![format!("{name} is {active}")],
         Err(fault) => return vec![fault],
     }
     let answers = async { running::answering(vty).await.map_err(|error| with_causes(&error)) };

@@ -206,7 +206,8 @@ async fn silent_hosts_and_a_silent_resolver_delay_nothing(watched: &Watched<'_>,
     let begun = soon();
     let applied = node.says(" applied ");
     server.kubectl(&["delete", "vrfrouteconfiguration", "--all"], "");
-    node.applied(applied, Duration::from_secs(60));
+    // How long FRR's reload takes is no matter here.
+    node.applied(applied, Duration::from_secs(180));
     assert!(soon() > begun, "its run waited for the targets");
     node.ok("rm /etc/resolv.conf; mv /run/resolv.kept /etc/resolv.conf; ip route del 192.0.2.192/28 dev test0");
 }
@@ -229,11 +230,34 @@ async fn a_node_that_was_ready_is_marked_where_that_is_asked_for(watched: &Watch
     marked(true).await;
     node.ok("ip link set test0 up");
     marked(false).await;
+    a_daemon_that_does_not_answer_and_sessions_that_are_down_are_told(watched).await;
     static_routes_that_nobody_hears_of_are_told(watched).await;
     node.write(FILE, "interfaces: [test0\n");
     watched.says("True", "a broken file", |message| message.contains("health file")).await;
     node.write(FILE, "interfaces: [test0]\n");
     watched.says("True", "all pass", |message| message == "all checks pass").await;
+}
+
+async fn a_daemon_that_does_not_answer_and_sessions_that_are_down_are_told(watched: &Watched<'_>) {
+    let node = watched.node;
+    node.ok("pkill -x -STOP staticd");
+    watched.says("False", "staticd", |message| message.contains("FRR did not answer within 5s")).await;
+    node.ok("pkill -x -CONT staticd");
+    watched.says("True", "all pass", |message| message == "all checks pass").await;
+    // It peers with leaves that are not there.
+    node.write(
+        FILE,
+        "interfaces: [test0]\ninterval: 1\nfailures: 2\nbgpNeighbors: [\"198.51.100.*\"]\ntaints: [other]\n",
+    );
+    watched.says("False", "sessions", |message| message.contains("198.51.100.2 ")).await;
+    assert!(watched.taints().await.contains(&"other".to_owned()));
+    node.write(FILE, "interfaces: [test0]\ninterval: 1\nfailures: 2\ntaints: [other]\n");
+    watched.says("True", "all pass", |message| message == "all checks pass").await;
+    until("the taint that the file names goes", async || {
+        let taints = watched.taints().await;
+        if taints.contains(&"other".to_owned()) { Err(format!("{taints:?}")) } else { Ok(()) }
+    })
+    .await;
 }
 
 /// As watchfrr does it on a slow machine: a second mgmtd takes the sockets of the first, and ends. Who has a connection keeps it.
