@@ -165,12 +165,18 @@ fn three_nodes_say_what_they_run_and_one_that_stops_or_goes_is_seen() {
         let kubelets = cluster.kubelets(alive.clone());
         nodes[1].ok("ip link add br.green type dummy");
         for node in &nodes {
-            node.start_agent_with("--debounce 1s", &format!("-E KUBECONFIG={KUBECONFIG}"));
+            node.start_agent_with("--debounce 1s --check-interval 2s", &format!("-E KUBECONFIG={KUBECONFIG}"));
         }
         let all = LAB_MANIFESTS.map(|name| lab_file(&format!("manifests/{name}"))).join("---\n");
         server.kubectl(&["apply", "-f", "-"], &all);
         for name in ["blue-main", "blue-more", "red-main", "mgmt"] {
             cluster.says(name, "3 of 3 nodes").await;
+        }
+        // A look that finds nothing to do says nothing else.
+        for _ in 0..10 {
+            let states = server.kubectl(&["get", "nodenetworkstates", "-o", "json"], "");
+            assert!(states.contains("Applied") && !states.contains("Failed"), "{states}");
+            tokio::time::sleep(Duration::from_secs(1)).await;
         }
         let table = server.kubectl(&["get", "nodenetworkstates", "--no-headers"], "");
         let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().take(5).collect()).collect();
