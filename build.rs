@@ -1,4 +1,5 @@
-//! Compiles the eBPF router with clang, for the kernel's own machine. No headers of a running kernel are needed.
+//! Compiles the eBPF router with clang, for the kernel's own machine. No headers of a running kernel are needed. Says how the program is
+//! linked.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -11,6 +12,10 @@ const CURE: &str =
 fn main() -> ExitCode {
     println!("cargo::rerun-if-changed={SOURCE}");
     println!("cargo::rerun-if-env-changed=CLANG");
+    if std::env::var("CARGO_CFG_TARGET_ENV").is_ok_and(|env| env == "gnu") {
+        // Half a megabyte less of relocations, which stay resident once they were read (DT_RELR; glibc 2.36 and later read it).
+        println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
+    }
     match compile() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -22,6 +22,7 @@ pub(crate) type Property<'a> = (&'a str, Variant<'a>);
 trait Manager {
     fn subscribe(&self) -> zbus::Result<()>;
     fn load_unit(&self, name: &str) -> zbus::Result<OwnedObjectPath>;
+    fn list_units_by_names(&self, names: &[&str]) -> zbus::Result<Vec<ListedUnit>>;
     fn start_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     fn restart_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     fn reset_failed_unit(&self, name: &str) -> zbus::Result<()>;
@@ -37,6 +38,10 @@ trait Manager {
     fn job_removed(&self, id: u32, job: OwnedObjectPath, unit: String, result: String) -> zbus::Result<()>;
 }
 
+/// A unit in a list: its name and description, load state, active state, sub state, the unit that it follows, its path, and the number,
+/// kind and path of its job.
+type ListedUnit = (String, String, String, String, String, String, OwnedObjectPath, u32, String, OwnedObjectPath);
+
 /// One of its units.
 #[zbus::proxy(interface = "org.freedesktop.systemd1.Unit", default_service = "org.freedesktop.systemd1")]
 trait Unit {
@@ -44,8 +49,6 @@ trait Unit {
     fn load_state(&self) -> zbus::Result<String>;
     #[zbus(property(emits_changed_signal = "false"))]
     fn active_state(&self) -> zbus::Result<String>;
-    #[zbus(property(emits_changed_signal = "false"))]
-    fn sub_state(&self) -> zbus::Result<String>;
     #[zbus(property(emits_changed_signal = "false"), name = "InvocationID")]
     fn invocation_id(&self) -> zbus::Result<Vec<u8>>;
 }
@@ -98,11 +101,12 @@ impl Systemd {
         Ok(UnitState { load: unit.load_state().await?, active: unit.active_state().await? })
     }
 
-    /// Its active state and the finer one: `active` and `running`, `active` and `exited`, …
+    /// Its active state and the finer one: `active` and `running`, `active` and `exited`, … In one call, for it is asked for again and
+    /// again.
     pub(crate) async fn activity(&self, name: &str) -> zbus::Result<(String, String)> {
-        let path = self.manager.load_unit(name).await?;
-        let unit = UnitProxy::builder(&self.connection).path(path).build().await?;
-        Ok((unit.active_state().await?, unit.sub_state().await?))
+        let unit = self.manager.list_units_by_names(&[name]).await?.into_iter().next();
+        let (_, _, _, active, sub, ..) = unit.ok_or_else(|| zbus::Error::Failure(format!("no word of {name}")))?;
+        Ok((active, sub))
     }
 
     pub(crate) async fn service(&self, name: &str) -> zbus::Result<ServiceState> {

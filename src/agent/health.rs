@@ -31,6 +31,9 @@ use crate::trigger::{doubled, patience, with_causes};
 const FILE: &str = "/opt/network-operator/net-healthcheck-config.yaml";
 /// How long the health file must have been left alone before it is read: whoever writes it in place empties it first.
 const SETTLES: Duration = Duration::from_millis(500);
+/// How long a round waits for targets that are tried with it: most answer at once, and what is found of them takes no round of its own
+/// then.
+const ANSWERS: Duration = Duration::from_millis(1500);
 /// A run takes no longer than that and three reloads of FRR: each of its steps has a limit.
 const LONGEST_RUN: Duration = Duration::from_secs(15 * 60);
 /// Longest wait after the API server did not take what it was told.
@@ -166,6 +169,8 @@ impl Health {
                     // It may take long, and nothing else waits for it.
                     if reaching.is_none() && known.wants_trial(Instant::now()) {
                         reaching = Some(self.reach(&known.config));
+                        due = Instant::now() + ANSWERS;
+                        continue;
                     }
                     true
                 }

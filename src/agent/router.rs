@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::bpf::host::{Filters, HostRouter};
+use crate::bpf::host::HostRouter;
 use crate::bpf::pins::Pins;
-use crate::bpf::{DesiredRouter, RouterOp, RouterPlan, RouterProblem, plan};
+use crate::bpf::{DesiredRouter, ObservedRouter, RouterOp, RouterPlan, RouterProblem, plan};
 use crate::config::OperatorConfig;
 use crate::link::netlink::Netlink;
 use crate::link::{LinkPlan, ObservedLinks};
@@ -14,8 +14,8 @@ use crate::trigger::with_causes;
 pub(super) struct RouterStage {
     links: Netlink,
     host: HostRouter,
-    /// The filters as they were last listed, where nothing has been told of any since.
-    filters: Option<Filters>,
+    /// What was last seen, where it was as it must be and nothing has been told of any filter since.
+    seen: Option<ObservedRouter>,
     /// Problems that were told.
     told: BTreeSet<String>,
 }
@@ -38,17 +38,17 @@ impl RouterStage {
     /// No netlink sockets.
     pub(super) fn new(links: Netlink) -> anyhow::Result<Self> {
         let host = HostRouter::new(&links, Pins::default())?;
-        Ok(Self { links, host, filters: None, told: BTreeSet::new() })
+        Ok(Self { links, host, seen: None, told: BTreeSet::new() })
     }
 
     /// Filters or links may have changed.
     pub(super) fn moved(&mut self) {
-        self.filters = None;
+        self.seen = None;
     }
 
     /// Brings the router to where it must be, for the links as they are now. What fails is a problem, told once: the node does
-    /// its work without the router, too. Where the links are known already, it is a glance: filters are listed only where something
-    /// was told of them, for it takes two requests for each link.
+    /// its work without the router, too. Where the links are known already, it is a glance: filters and ports are listed only where
+    /// something was told of filters.
     pub(super) async fn settle(&mut self, config: &OperatorConfig, links: Option<ObservedLinks>) -> Settled {
         let mut settled = Settled::default();
         if let Err(error) = self.put_right(config, links, &mut settled).await {
@@ -64,7 +64,7 @@ impl RouterStage {
         links: Option<ObservedLinks>,
         settled: &mut Settled,
     ) -> anyhow::Result<()> {
-        let known = self.filters.take().filter(|_| links.is_some());
+        let known = self.seen.take().filter(|_| links.is_some());
         let links = match (links, &known) {
             (Some(links), Some(_)) => links,
             _ => self.links.observe().await?,
@@ -74,7 +74,7 @@ impl RouterStage {
         let RouterPlan { ops, problems } =
             plan(&DesiredRouter::new(config, &links), &links, &LinkPlan::default(), &seen);
         settled.problems = problems;
-        self.filters = ops.is_empty().then_some(seen.links);
+        self.seen = ops.is_empty().then_some(seen);
         let (done, errors) = self.host.apply(&ops).await;
         settled.done = done.into_iter().map(RouterOp::to_string).collect();
         settled.problems.extend(errors.iter().map(|error| problem(error)));

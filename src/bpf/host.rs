@@ -1,13 +1,13 @@
 //! The router on this node: program, filters and nftables table behind the plan.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use rtnetlink::Handle;
 
 use super::filters::{self, FilterError, Place};
 use super::pins::Pins;
 use super::program::{ProgramError, Router};
-use super::{ObservedRouter, Port, RouterOp, SeenLink};
+use super::{ObservedRouter, Port, RouterOp};
 use crate::link::netlink::Netlink;
 use crate::notrack::NotrackError;
 use crate::notrack::netfilter::Netfilter;
@@ -32,9 +32,6 @@ pub enum RouterError {
     },
 }
 
-/// Links with a qdisc for ingress by index, and what is attached there.
-pub type Filters = BTreeMap<u32, SeenLink>;
-
 /// The adapter.
 #[derive(Debug)]
 pub struct HostRouter {
@@ -52,23 +49,19 @@ impl HostRouter {
         Ok(Self { handle: netlink.handle().clone(), pins, netfilter: Netfilter::connect()? })
     }
 
-    /// Looks. Changes nothing. Filters that are known are not listed.
+    /// Looks. Changes nothing. Where it is known how it was, and the program is the same, filters and ports are not listed: each
+    /// takes two system calls or more for every link.
     ///
     /// # Errors
     /// Pins, filters or the table cannot be read.
-    pub async fn observe(&self, filters: Option<Filters>) -> Result<ObservedRouter, RouterError> {
-        let router = Router::find(&self.pins)?;
-        Ok(ObservedRouter {
-            program: router.map(|router| router.id()).transpose()?,
-            pinned: self.pins.any(),
-            older: self.pins.has_older()?,
-            links: match filters {
-                Some(filters) => filters,
-                None => filters::observe(&self.handle).await?,
-            },
-            ports: Router::ports(&self.pins)?,
-            notrack: self.netfilter.observe().await?,
-        })
+    pub async fn observe(&self, known: Option<ObservedRouter>) -> Result<ObservedRouter, RouterError> {
+        let program = Router::find(&self.pins)?.map(|router| router.id()).transpose()?;
+        let (links, ports) = match known.filter(|known| known.program == program) {
+            Some(known) => (known.links, known.ports),
+            None => (filters::observe(&self.handle).await?, Router::ports(&self.pins)?),
+        };
+        let (pinned, older) = (self.pins.any(), self.pins.has_older()?);
+        Ok(ObservedRouter { program, pinned, older, links, ports, notrack: self.netfilter.observe().await? })
     }
 
     /// Carries out operations in order. Where one fails, the others of its link are left out, and all that need the program

@@ -159,10 +159,13 @@ fn peers<'a>(families: &'a Families<'_>) -> impl Iterator<Item = (&'a str, bool)
 /// # Errors
 /// One that does not, or zebra or bgpd do not run.
 pub async fn answering(vty: &Vty) -> Result<(), RunningError> {
-    let sessions = sessions_with(vty, |daemon| daemon != "mgmtd").await?;
+    let mut sessions = Vec::new();
+    for daemon in daemons(vty)?.into_iter().filter(|daemon| daemon != "mgmtd") {
+        sessions.extend(if_needed(vty.viewer(&daemon).await, &daemon)?);
+    }
     for daemon in NEEDED {
         if !sessions.iter().any(|session| session.daemon() == daemon) {
-            vty.session(daemon).await?;
+            vty.viewer(daemon).await?;
         }
     }
     let asked = sessions.into_iter().map(|mut session| async move {
@@ -197,9 +200,9 @@ pub async fn mgmtd(vty: &Vty) -> Result<(), RunningError> {
         Err(error) if error.nobody_listens() => Ok(None),
         session => session.map(Some),
     };
-    let Some(mut mgmtd) = runs(vty.session("mgmtd").await)? else { return Ok(()) };
+    let Some(mut mgmtd) = runs(vty.viewer("mgmtd").await)? else { return Ok(()) };
     let backends = mgmtd.ask(SHOW_BACKENDS).await?;
-    let staticd = runs(vty.session("staticd").await)?;
+    let staticd = runs(vty.viewer("staticd").await)?;
     if staticd.is_some() && !is_backend("staticd", &backends) { Err(RunningError::StaticdApart) } else { Ok(()) }
 }
 
@@ -250,21 +253,22 @@ pub async fn forget_vrfs(vty: &Vty, vrfs: &[String]) -> Result<BTreeMap<String, 
 
 /// Sessions with all daemons that run. A daemon that was killed leaves its socket behind, and FRR 8 always does.
 pub(super) async fn sessions(vty: &Vty) -> Result<Vec<VtySession>, RunningError> {
-    sessions_with(vty, |_| true).await
-}
-
-async fn sessions_with(vty: &Vty, wanted: impl Fn(&str) -> bool) -> Result<Vec<VtySession>, RunningError> {
     let mut sessions = Vec::new();
-    for daemon in daemons(vty)?.into_iter().filter(|daemon| wanted(daemon)) {
-        match vty.session(&daemon).await {
-            Ok(session) => sessions.push(session),
-            Err(error) if error.nobody_listens() && !NEEDED.contains(&daemon.as_str()) => {
-                tracing::debug!(%error, "left out");
-            }
-            Err(error) => return Err(error.into()),
-        }
+    for daemon in daemons(vty)? {
+        sessions.extend(if_needed(vty.session(&daemon).await, &daemon)?);
     }
     Ok(sessions)
+}
+
+/// No session where nobody listens, unless nothing goes without the daemon.
+fn if_needed(session: Result<VtySession, VtyError>, daemon: &str) -> Result<Option<VtySession>, VtyError> {
+    match session {
+        Err(error) if error.nobody_listens() && !NEEDED.contains(&daemon) => {
+            tracing::debug!(%error, "left out");
+            Ok(None)
+        }
+        session => session.map(Some),
+    }
 }
 
 /// Daemons without which nothing that is done here means anything.

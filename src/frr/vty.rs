@@ -122,20 +122,28 @@ impl Vty {
     /// # Errors
     /// The daemon does not run, or does not answer.
     pub async fn session(&self, daemon: &str) -> Result<VtySession, VtyError> {
-        let path = self.folder.join(format!("{daemon}.vty"));
-        let stream = UnixStream::connect(&path).await;
-        let stream = stream.map_err(|source| VtyError::Io { daemon: daemon.to_owned(), path: path.clone(), source })?;
-        let mut session = VtySession { daemon: daemon.to_owned(), path, stream, waited: false };
+        let mut session = self.viewer(daemon).await?;
         session.ask("enable").await?;
         Ok(session)
     }
 
-    /// Asks one question.
+    /// Opens a session, in view mode: all `show` commands but `show running-config`. Nothing is asked of the daemon yet.
     ///
     /// # Errors
-    /// As [`Vty::session`], or the daemon refuses the command.
+    /// The daemon does not run.
+    pub async fn viewer(&self, daemon: &str) -> Result<VtySession, VtyError> {
+        let path = self.folder.join(format!("{daemon}.vty"));
+        let stream = UnixStream::connect(&path).await;
+        let stream = stream.map_err(|source| VtyError::Io { daemon: daemon.to_owned(), path: path.clone(), source })?;
+        Ok(VtySession { daemon: daemon.to_owned(), path, stream, waited: false })
+    }
+
+    /// Asks one question, in view mode.
+    ///
+    /// # Errors
+    /// As [`Vty::viewer`], or the daemon does not answer, or refuses the command.
     pub async fn ask(&self, daemon: &str, command: &str) -> Result<String, VtyError> {
-        self.session(daemon).await?.ask(command).await
+        self.viewer(daemon).await?.ask(command).await
     }
 
     /// The folder of the sockets.
@@ -232,8 +240,6 @@ mod tests {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut buffer = [0; 100];
             let _ = stream.read(&mut buffer).await.unwrap();
-            stream.write_all(&[0, 0, 0, 0]).await.unwrap();
-            let _ = stream.read(&mut buffer).await.unwrap();
             for piece in pieces {
                 stream.write_all(piece).await.unwrap();
                 tokio::task::yield_now().await;
@@ -270,7 +276,7 @@ mod tests {
                 stream.write_all(if locked { words } else { &[0; 4] }).await.unwrap();
             }
         });
-        Vty::new(folder).ask("mgmtd", "ip prefix-list a permit any").await
+        Vty::new(folder).session("mgmtd").await?.ask("ip prefix-list a permit any").await
     }
 
     #[tokio::test(start_paused = true)]

@@ -65,7 +65,7 @@ impl Sources {
 
     async fn zebra(&self) -> anyhow::Result<Samples> {
         let mut samples = Samples::default();
-        let mut zebra = self.vty.session("zebra").await?;
+        let mut zebra = self.vty.viewer("zebra").await?;
         for (family, command) in
             [("ipv4", "show ip route vrf all summary"), ("ipv6", "show ipv6 route vrf all summary")]
         {
