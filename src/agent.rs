@@ -78,7 +78,7 @@ pub async fn run(config: AgentConfig, cancel: CancellationToken) -> anyhow::Resu
     // It goes with what an agent that was killed has left.
     let offered = files.read_staged();
     let inputs = NodeInputs::new(config.node_name, config.operator_file, &files, objects, site, store.clone());
-    let router = RouterStage::new(links.clone())?;
+    let router = RouterStage::new(links.clone(), metrics.clone())?;
     let ports = Ports {
         links,
         config: HostConfig { files, store },
@@ -88,7 +88,8 @@ pub async fn run(config: AgentConfig, cancel: CancellationToken) -> anyhow::Resu
     let ports = measured(ports, &metrics);
     tracing::info!(node = %inputs.node_name(), version = env!("CARGO_PKG_VERSION"), "network-operator runs");
     let agent = Agent {
-        pipeline: Pipeline::new(ports, renderer, Limits::default(), inputs.tolerated().clone(), offered),
+        pipeline: Pipeline::new(ports, renderer, Limits::default(), inputs.tolerated().clone(), offered)
+            .timed_by(metrics.steps()),
         router,
         inputs,
         reporter: Reporter::default(),

@@ -41,7 +41,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("health/node", &["health", "status", "trigger", "trigger/kube"]),
     ("health/probes", &["trigger"]),
     ("listen", &["trigger"]),
-    ("metrics", &["desired", "frr", "link", "reconcile", "trigger"]),
+    ("metrics", &["bpf", "desired", "frr", "link", "reconcile", "trigger"]),
     (
         "metrics/collect",
         &["bpf", "bpf/pins", "bpf/program", "frr/running", "frr/vty", "link", "link/netlink", "metrics", "trigger"],

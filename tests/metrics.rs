@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use network_operator::metrics::{ALL, Kind, Metric, OWN, PREFIX};
-use promql_parser::label::Labels;
+use promql_parser::label::{Labels, MatchOp};
 use promql_parser::parser::{AggregateExpr, Expr, MatrixSelector, VectorSelector, parse};
 use promql_parser::util::{ExprVisitor, walk_expr};
 use serde_json::Value;
@@ -48,6 +48,14 @@ fn missing(of: &BTreeSet<String>, from: &BTreeSet<String>) -> String {
     of.difference(from).cloned().collect::<Vec<_>>().join("\n")
 }
 
+fn help(name: &str) -> &'static str {
+    let of = |metric: &Metric| {
+        let rest = name.strip_prefix(PREFIX).and_then(|rest| rest.strip_prefix('_')?.strip_prefix(metric.name));
+        rest.is_some_and(|rest| ["", "_total", "_bucket", "_sum", "_count"].contains(&rest))
+    };
+    ALL.iter().chain(OWN).find(|metric| of(metric)).map_or("", |metric| metric.help)
+}
+
 /// What is wrong with one query.
 struct Judge<'a> {
     names: &'a BTreeMap<String, BTreeSet<&'static str>>,
@@ -63,9 +71,18 @@ impl Judge<'_> {
             return self.faults.push(format!("there is no metric {:?}", selector.name));
         };
         self.known.extend(labels);
+        let help = selector.name.as_deref().map_or("", help);
         let matchers = selector.matchers.matchers.iter().chain(selector.matchers.or_matchers.iter().flatten());
-        let wrong = matchers.filter(|matcher| !labels.contains(matcher.name.as_str()));
-        self.faults.extend(wrong.map(|matcher| format!("{:?} has no label {}", selector.name, matcher.name)));
+        for matcher in matchers {
+            if !labels.contains(matcher.name.as_str()) {
+                self.faults.push(format!("{:?} has no label {}", selector.name, matcher.name));
+            }
+            // Its help names the values that a query may ask for.
+            let mut words = help.split(|letter: char| !letter.is_alphanumeric());
+            if matches!(matcher.op, MatchOp::Equal | MatchOp::NotEqual) && !words.any(|word| word == matcher.value) {
+                self.faults.push(format!("{:?}: no {} is {:?}", selector.name, matcher.name, matcher.value));
+            }
+        }
     }
 
     /// The labels that are summed by are asked for once their selector has been seen.
@@ -118,11 +135,13 @@ fn judged(query: &str) -> (Vec<String>, BTreeSet<String>) {
 fn the_judge_finds_wrong_names_labels_and_queries() {
     let good = "sum by (vrf) (rate(network_operator_frr_bgp_messages_sent_total{vrf=~\"vr.*\"}[5m]))";
     assert_eq!(judged(good), (Vec::new(), BTreeSet::from(["vrf".to_owned()])));
+    assert_eq!(faults("network_operator_runs_total{result=\"failed\"}"), [""; 0]);
     for bad in [
         good.replace("_total", ""),
         good.replace("{vrf", "{vfr"),
         good.replace("by (vrf)", "by (vfr)"),
         good.replace("[5m]", ""),
+        "network_operator_runs_total{result=\"fialed\"}".to_owned(),
         good.replace("))", ")"),
     ] {
         assert_ne!(faults(&bad), [""; 0], "{bad}");

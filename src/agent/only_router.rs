@@ -54,7 +54,7 @@ pub async fn run_only_router(config: AgentConfig, cancel: CancellationToken) -> 
         unread: None,
         told: Once::default(),
         site,
-        router: RouterStage::new(links)?,
+        router: RouterStage::new(links, metrics.clone())?,
         progress,
         metrics,
     };
@@ -139,14 +139,16 @@ impl OnlyRouter {
         }
         let fault = self.unread.clone().or_else(|| problems.first().map(ToString::to_string));
         health::ended(&self.progress, Some(Ended { fault, ..Ended::default() }));
-        let (effect, words) = match due {
-            _ if done.is_empty() => (Effect::None, "unchanged"),
-            Due::Drift => (Effect::Repaired, "repaired"),
-            Due::Change => (Effect::None, "applied"),
-        };
+        let effect = if due == Due::Drift && !done.is_empty() { Effect::Repaired } else { Effect::None };
         if effect == Effect::Repaired {
             self.metrics.put_back("router");
         }
+        let words = match effect {
+            _ if !problems.is_empty() || self.unread.is_some() => "failed",
+            Effect::Repaired => "repaired",
+            Effect::None if done.is_empty() => "unchanged",
+            Effect::None => "applied",
+        };
         (if problems.is_empty() { RunResult::Good } else { RunResult::Incomplete }, effect, words)
     }
 }

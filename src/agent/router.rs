@@ -8,6 +8,7 @@ use crate::bpf::{DesiredRouter, ObservedRouter, RouterOp, RouterPlan, RouterProb
 use crate::config::OperatorConfig;
 use crate::link::netlink::Netlink;
 use crate::link::{LinkPlan, ObservedLinks};
+use crate::metrics::AgentMetrics;
 use crate::trigger::with_causes;
 
 /// The router of this node.
@@ -18,6 +19,7 @@ pub(super) struct RouterStage {
     seen: Option<ObservedRouter>,
     /// Problems that were told.
     told: BTreeSet<String>,
+    metrics: AgentMetrics,
 }
 
 fn problem(error: &dyn std::error::Error) -> RouterProblem {
@@ -36,9 +38,9 @@ pub(super) struct Settled {
 impl RouterStage {
     /// # Errors
     /// No netlink sockets.
-    pub(super) fn new(links: Netlink) -> anyhow::Result<Self> {
+    pub(super) fn new(links: Netlink, metrics: AgentMetrics) -> anyhow::Result<Self> {
         let host = HostRouter::new(&links, Pins::default())?;
-        Ok(Self { links, host, seen: None, told: BTreeSet::new() })
+        Ok(Self { links, host, seen: None, told: BTreeSet::new(), metrics })
     }
 
     /// Filters or links may have changed.
@@ -51,7 +53,8 @@ impl RouterStage {
     /// something was told of filters.
     pub(super) async fn settle(&mut self, config: &OperatorConfig, links: Option<ObservedLinks>) -> Settled {
         let mut settled = Settled::default();
-        if let Err(error) = self.put_right(config, links, &mut settled).await {
+        let metrics = self.metrics.clone();
+        if let Err(error) = metrics.timed("router", self.put_right(config, links, &mut settled)).await {
             settled.problems.push(problem(error.as_ref()));
         }
         self.tell(&settled.problems);
@@ -76,6 +79,7 @@ impl RouterStage {
         settled.problems = problems;
         self.seen = ops.is_empty().then_some(seen);
         let (done, errors) = self.host.apply(&ops).await;
+        self.metrics.router(&done);
         settled.done = done.into_iter().map(RouterOp::to_string).collect();
         settled.problems.extend(errors.iter().map(|error| problem(error)));
         Ok(())

@@ -95,6 +95,24 @@ pub struct RouterPlan {
 }
 
 impl RouterOp {
+    /// All that [`RouterOp::netlink`] gives.
+    pub const NETLINK: [&str; 7] =
+        ["add-qdisc", "attach", "replace", "detach", "remove-qdisc", "write-notrack", "remove-notrack"];
+
+    /// What is asked for over netlink, in the word that `plan --output json` has for it; nothing where it is a matter of pins and maps.
+    pub fn netlink(&self) -> Option<&'static str> {
+        match self {
+            Self::AddQdisc { .. } => Some("add-qdisc"),
+            Self::Attach { .. } => Some("attach"),
+            Self::Replace { .. } => Some("replace"),
+            Self::Detach { .. } => Some("detach"),
+            Self::RemoveQdisc { .. } => Some("remove-qdisc"),
+            Self::WriteNotrack { .. } => Some("write-notrack"),
+            Self::RemoveNotrack => Some("remove-notrack"),
+            Self::Load | Self::SetPort { .. } | Self::ForgetPort { .. } | Self::UnpinOlder | Self::Unpin => None,
+        }
+    }
+
     /// The link that it is about.
     pub fn link(&self) -> Option<&IfName> {
         match self {

@@ -172,6 +172,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_target_is_tried_as_often_as_is_asked_for_and_not_again_once_it_answers() {
+        static LISTENER: std::sync::LazyLock<std::net::TcpListener> =
+            std::sync::LazyLock::new(|| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+        static ASKED: AtomicUsize = AtomicUsize::new(0);
+        let prober = Prober::start_with(|_, _| match ASKED.fetch_add(1, Ordering::Relaxed) {
+            0 | 1 => Err(io::Error::other("try again")),
+            _ => Ok(vec![LISTENER.local_addr()?]),
+        });
+        let prober = prober.unwrap();
+        let faults = async |attempts| prober.faults(vec![target("host", 80)], Duration::from_secs(20), attempts).await;
+        assert_eq!(faults(2).await, ["host:80 is not reachable: try again"]);
+        assert_eq!(ASKED.swap(1, Ordering::Relaxed), 2);
+        assert_eq!(faults(3).await, [""; 0]);
+        assert_eq!(ASKED.load(Ordering::Relaxed), 3, "the third attempt is not needed");
+    }
+
+    #[tokio::test]
     async fn a_resolver_that_never_answers_is_asked_for_a_few_names_and_keeps_nobody_else() {
         static ASKED: AtomicUsize = AtomicUsize::new(0);
         let prober = Prober::start_with(|_, _| {

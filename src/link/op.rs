@@ -145,6 +145,10 @@ pub struct LinkPlan {
 }
 
 impl LinkOp {
+    /// All that [`LinkOp::kind`] gives.
+    pub const KINDS: [&str; 8] =
+        ["create-vrf", "create-bridge", "create-vxlan", "create-veth", "change", "set-up", "set-down", "delete"];
+
     /// What is done, in the word that `plan --output json` has for it.
     pub fn kind(&self) -> &'static str {
         match self {

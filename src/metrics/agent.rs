@@ -13,9 +13,10 @@ use tokio::time::Instant;
 
 use super::Metric;
 use super::catalogue::{ACCEPTED, BEHIND, CHECK, DEBOUNCE, NETLINK, REJECTED, RELOADS, REPAIRS, ROLLBACKS, RUNS, STEP};
+use crate::bpf::RouterOp;
 use crate::desired::Rejection;
 use crate::link::LinkOp;
-use crate::reconcile::{Outcome, Restored, RunError};
+use crate::reconcile::{Outcome, Restored, RunError, Steps};
 use crate::trigger::timing::Due;
 
 /// From a millisecond to about nine minutes.
@@ -69,6 +70,8 @@ impl Default for AgentMetrics {
         from_zero(&metrics.runs, &RUNS, &["applied", "repaired", "unchanged", "waiting", "failed"]);
         from_zero(&metrics.reloads, &RELOADS, &["ok", "failed"]);
         from_zero(&metrics.rollbacks, &ROLLBACKS, &["restored", "nothing", "failed"]);
+        from_zero(&metrics.netlink, &NETLINK, &LinkOp::KINDS);
+        from_zero(&metrics.netlink, &NETLINK, &RouterOp::NETLINK);
         from_zero(&metrics.repairs, &REPAIRS, &["links", "frr", "file", "router"]);
         metrics
     }
@@ -116,7 +119,7 @@ impl AgentMetrics {
     }
 
     /// Does a step of a run, and counts how long it takes.
-    pub(super) async fn timed<T>(&self, step: &'static str, work: impl Future<Output = T>) -> T {
+    pub async fn timed<T>(&self, step: &'static str, work: impl Future<Output = T>) -> T {
         let begin = Instant::now();
         let result = work.await;
         self.step(step, begin.elapsed());
@@ -128,10 +131,21 @@ impl AgentMetrics {
         self.reloads.get_or_create(&of(&RELOADS, if good { "ok" } else { "failed" })).inc();
     }
 
-    /// The kernel was asked for these changes of links.
-    pub(super) fn netlink(&self, ops: &[LinkOp]) {
-        for op in ops {
-            self.netlink.get_or_create(&of(&NETLINK, op.kind())).inc();
+    /// Where the pipeline tells how long its steps took.
+    pub fn steps(&self) -> Steps {
+        let metrics = self.clone();
+        Steps::new(move |step, took| metrics.step(step, took))
+    }
+
+    /// The kernel has made a change of a link.
+    pub(super) fn link(&self, op: &LinkOp) {
+        self.netlink.get_or_create(&of(&NETLINK, op.kind())).inc();
+    }
+
+    /// The eBPF router was changed; what is a matter of pins and maps alone asks nothing over netlink.
+    pub fn router(&self, ops: &[&RouterOp]) {
+        for kind in ops.iter().filter_map(|op| op.netlink()) {
+            self.netlink.get_or_create(&of(&NETLINK, kind)).inc();
         }
     }
 
@@ -215,7 +229,8 @@ mod tests {
         let reason = RejectionReason::InvalidValue;
         metrics.rejected(&[Rejection { object: text(), field: text(), reason, message: text(), cure: text() }]);
         metrics.waited(Duration::from_secs(10));
-        metrics.netlink(&[LinkOp::SetUp { name: "vr.a".parse().unwrap() }]);
+        metrics.link(&LinkOp::SetUp { name: "vr.a".parse().unwrap() });
+        metrics.router(&[&RouterOp::Attach { link: "vr.a".parse().unwrap() }, &RouterOp::Load]);
         metrics.checked(&"frr", true);
         let mut registry = Registry::with_prefix(PREFIX);
         metrics.register(&mut registry);
@@ -231,10 +246,13 @@ mod tests {
             "repairs_total{what=\"file\"} 1",
             "repairs_total{what=\"frr\"} 1",
             "netlink_operations_total{operation=\"set-up\"} 1",
+            "netlink_operations_total{operation=\"attach\"} 1",
+            "netlink_operations_total{operation=\"delete\"} 0",
             "check_passed{check=\"frr\"} 1",
             "debounce_wait_seconds_sum 10.0",
         ] {
             assert!(text.contains(&format!("\n{PREFIX}_{sample}\n")), "{sample} in {text}");
         }
+        assert!(!text.contains("operation=\"load\""), "{text}");
     }
 }

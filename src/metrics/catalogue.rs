@@ -124,8 +124,12 @@ pub(super) static DEBOUNCE: Metric = metric(
     &[],
     "How long a change waited for its run: the window, and a run under way",
 );
-pub(super) static NETLINK: Metric =
-    metric("netlink_operations", Counter, &["operation"], "Changes of links that the kernel was asked for");
+pub(super) static NETLINK: Metric = metric(
+    "netlink_operations",
+    Counter,
+    &["operation"],
+    "Changes of links, tc filters and nftables that the kernel has made for the agent",
+);
 pub(super) static CHECK: Metric = metric(
     "check_passed",
     Gauge,

@@ -42,8 +42,14 @@ impl<P: LinkPort + Sync> LinkPort for Measured<P> {
         if ops.is_empty() {
             return Ok(());
         }
-        self.metrics.netlink(ops);
-        self.metrics.timed("links", self.port.apply(ops)).await
+        let applied = async {
+            for op in ops {
+                self.port.apply(std::slice::from_ref(op)).await?;
+                self.metrics.link(op);
+            }
+            Ok(())
+        };
+        self.metrics.timed("links", applied).await
     }
 }
 

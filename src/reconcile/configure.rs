@@ -112,7 +112,8 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
         let news = written && (!lines.is_empty() || statements(told) != statements(text));
         let reload = news || leaving || !self.difference(&goal).await?.0.is_empty();
         let result = if reload { self.reload().await? } else { Ok(()) };
-        let seen = match self.verify(&goal, prepared, reload, result.err()).await? {
+        let verified = self.verify(&goal, prepared, reload, result.err());
+        let seen = match self.steps.timed("verify", verified).await? {
             Ok(seen) => seen,
             Err(why) => return Err(self.not_verified(&goal, &before, prepared, why).await),
         };

@@ -9,6 +9,7 @@ mod port;
 mod prepare;
 mod report;
 mod rollback;
+mod steps;
 
 pub use error::{Missing, Restored, RunError};
 pub use glance::Shown;
@@ -17,3 +18,4 @@ pub use pipeline::{Limits, Pipeline};
 pub use port::{ConfigPort, DaemonPort, LinkPort, PortError, Ports, ServicePort, VniState};
 pub use prepare::{Inputs, PrepareError, Prepared, prepare, render, verdict};
 pub use report::{Outcome, Reporter};
+pub use steps::Steps;

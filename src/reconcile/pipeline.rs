@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::configure::Configured;
 use super::error::{Missing, RunError, step};
 use super::glance::Standing;
+use super::steps::Steps;
 use super::{ConfigPort, DaemonPort, Inputs, LinkPort, Outcome, Ports, Prepared, ServicePort, prepare};
 use crate::frr::config::Config;
 use crate::frr::render::Renderer;
@@ -71,6 +72,8 @@ pub struct Pipeline<L, C, S, D> {
     verified: bool,
     /// As what the node was found where nothing was to be done.
     pub(super) standing: Option<Standing>,
+    /// Who is told how long its steps take.
+    pub(super) steps: Steps,
 }
 
 impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S, D> {
@@ -83,7 +86,14 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
         tolerated: BTreeSet<String>,
         offered: Option<String>,
     ) -> Self {
-        Self { ports, renderer, limits, tolerated, offered, stopped: false, verified: false, standing: None }
+        let steps = Steps::default();
+        Self { ports, renderer, limits, tolerated, offered, stopped: false, verified: false, standing: None, steps }
+    }
+
+    /// The same, which tells how long its steps take.
+    #[must_use]
+    pub fn timed_by(self, steps: Steps) -> Self {
+        Self { steps, ..self }
     }
 
     /// Lines of frr.conf that FRR takes and does not show, as defaults, or that it never took: to be kept over restarts, so
@@ -104,7 +114,8 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
     pub async fn prepare(&self, inputs: &Inputs) -> Result<Prepared, RunError> {
         let seen = self.ports.links.observe().await.map_err(step("read the links"))?;
         let applied = self.ports.config.last_good().map_err(step("read the last good configuration"))?;
-        Ok(prepare(inputs, &seen, &self.renderer, &applied.unwrap_or_default())?)
+        let rendered = async { prepare(inputs, &seen, &self.renderer, &applied.unwrap_or_default()) };
+        Ok(self.steps.timed("render", rendered).await?)
     }
 
     /// Brings the node to what was planned. Where it is so already, nothing is written and nothing reloaded.
@@ -126,7 +137,7 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
         let troubled =
             |vrf: &str| links.problems.iter().any(|problem| LinkRole::Vrf.name(&problem.vrf).as_str() == vrf);
         let able: Vec<(String, u32)> = vnis.iter().filter(|(vrf, _)| !troubled(vrf)).cloned().collect();
-        self.wait_up(&able).await?;
+        self.steps.timed("wait", self.wait_up(&able)).await?;
         if configured.written {
             let names: BTreeSet<String> = configured.meant.lines().iter().map(ToString::to_string).collect();
             self.tolerated.retain(|name| names.contains(name));
@@ -140,7 +151,7 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
         let LinkPlan { create, activate, remove, problems: _ } = links;
         if !create.is_empty() || !activate.is_empty() {
             self.ports.links.apply(create).await.map_err(step("make links"))?;
-            self.wait_mapped(vnis).await?;
+            self.steps.timed("wait", self.wait_mapped(vnis)).await?;
             self.ports.links.apply(activate).await.map_err(step("set links up"))?;
         }
         self.ports.links.apply(remove).await.map_err(step("delete links"))

@@ -89,6 +89,9 @@ ip link add name vx.a type vxlan id 100 local 192.0.2.129 dev dum.underlay dstpo
 ip link add name br.b type bridge
 for link in br.a vd.a dv.a vx.a; do ip link set $link alias network-operator; done";
 
+/// For bash: what the agent tells of itself.
+const METRICS: &str = r#"exec 3<>/dev/tcp/127.0.0.1/9342; printf "GET /metrics HTTP/1.0\r\n\r\n" >&3; cat <&3"#;
+
 /// Waits for a condition of a shell, and gives how long it took.
 fn comes(log: &Path, what: &str, limit: Duration) -> Duration {
     let begin = Instant::now();
@@ -119,8 +122,8 @@ fn only_attach_bpf_attaches_repairs_within_two_seconds_and_takes_all_away() {
     command.args(["--repairs-per-minute", "60", "--config"]).arg(&config).stderr(log);
     let mut agent = Agent(command.spawn().unwrap());
     let path = folder.path().join("log");
-    let seen = |what: &str, limit| comes(&path, what, limit);
     let (long, soon) = (Duration::from_secs(20), Duration::from_secs(2));
+    let seen = |what: &str, limit| comes(&path, &format!("METRICS='{METRICS}'; {what}"), limit);
     let on = |link: &str| format!("tc filter show dev {link} ingress | grep -q 'pref 20000 .*network-operator'");
     for link in ["site", "br.a", "vx.a", "vd.a"] {
         seen(&on(link), long);
@@ -129,6 +132,16 @@ fn only_attach_bpf_attaches_repairs_within_two_seconds_and_takes_all_away() {
     seen(&format!("{table} | tr -d ' \\n\\t' | grep -q '\"br.a\",\"vd.a\"'; {table} | grep -q 192.0.2.129"), long);
     let none = sh("tc filter show dev br.b ingress; tc filter show dev dv.a ingress; tc qdisc show dev br.b");
     assert!(!none.contains("bpf") && !none.contains("clsact"), "foreign and of the default VRF: {none}");
+    // One link is missing all the time.
+    let counted = |sample: &str| format!("bash -c \"$METRICS\" | grep -q '^network_operator_{sample} [1-9]'");
+    for sample in [
+        "runs_total{result=\"failed\"}",
+        "netlink_operations_total{operation=\"attach\"}",
+        "netlink_operations_total{operation=\"write-notrack\"}",
+        "step_duration_seconds_count{step=\"router\"}",
+    ] {
+        seen(&counted(sample), long);
+    }
     sh("ip link add name later type veth peer name later-p");
     seen(&on("later"), soon);
     for (change, back) in [

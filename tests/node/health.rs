@@ -19,6 +19,8 @@ const FILE: &str = "/opt/network-operator/net-healthcheck-config.yaml";
 /// From the moment at which all holds until the taints are gone.
 const SOON: Duration = Duration::from_secs(5);
 const TEMPLATE: &str = "/etc/frr/frr.conf.tpl";
+/// A health file that somebody names.
+const NAMED: &str = "/etc/health.yaml";
 
 struct Watched<'a> {
     nodes: Api<Node>,
@@ -80,6 +82,8 @@ async fn a_tainted_node(cluster: &Cluster, node: &LabNode) {
     let nodes: Api<Node> = Api::all(cluster.client.clone());
     nodes.create(&PostParams::default(), &serde_json::from_value(made).unwrap()).await.unwrap();
     cluster.is_ready(node.name(), "True").await;
+    let status = Patch::Strategic(json!({"status": {"conditions": [{"type": "OfOthers", "status": "True"}]}}));
+    nodes.patch_status(node.name(), &PatchParams::default(), &status).await.unwrap();
 }
 
 /// What a probe answers: status and body.
@@ -120,12 +124,25 @@ async fn it_is_kept_away_until_all_holds(watched: &Watched<'_>) {
     watched
         .is_kept_away_by(&["frr: frr.service is inactive", "verified", "there is no link te*0", "203.0.113.250:7"])
         .await;
-    assert!(probe(node, "/readyz").starts_with("503 "));
+    watched.says("False", "the run's reason", |message| message.contains("frr.service does not run")).await;
+    let (not_ready, said) = (probe(node, "/readyz"), watched.condition().await.unwrap().message.unwrap());
+    let reason = not_ready.strip_prefix("503 ").unwrap();
+    assert!(reason.contains("frr.service") && said.contains(reason), "{reason}\n{said}");
     assert_eq!(probe(node, "/healthz"), "200 ok");
     node.ok("systemctl start frr; ip link add test0 type dummy");
     watched.says("False", "FRR runs", |message| !message.contains("frr") && !message.contains("verified")).await;
     assert_eq!(probe(node, "/readyz"), "200 verified");
     watched.is_kept_away_by(&["test0 is down", "203.0.113.250:7"]).await;
+    // Each of them alone; the host first, while it is tried in each round.
+    node.ok("ip link set test0 up");
+    watched.says("False", "the link is up", |message| !message.contains("test0")).await;
+    watched.is_kept_away_by(&["reachability: 203.0.113.250:7"]).await;
+    node.ok("ip link set test0 down");
+    watched.is_kept_away_by(&["test0 is down", "203.0.113.250:7"]).await;
+    node.ok("ip addr add 203.0.113.250/32 dev lo");
+    watched.says("False", "the host is there", |message| !message.contains("203.0.113.250")).await;
+    watched.is_kept_away_by(&["interfaces: test0 is down"]).await;
+    node.ok("ip addr del 203.0.113.250/32 dev lo");
     let template = node.read(TEMPLATE);
     let broken = template.replacen(
         " neighbor 198.51.100.3 timers connect 1",
@@ -155,7 +172,11 @@ async fn it_is_kept_away_until_all_holds(watched: &Watched<'_>) {
     .await;
     assert!(begin.elapsed() < SOON, "{:?}", begin.elapsed());
     watched.says("True", "all pass", |message| message == "all checks pass").await;
-    assert_eq!(watched.get().await.metadata.labels.unwrap()["mine"], "1");
+    let seen = watched.get().await;
+    assert_eq!(seen.metadata.labels.unwrap()["mine"], "1");
+    let conditions = seen.status.unwrap().conditions.unwrap();
+    let others = conditions.iter().filter(|condition| condition.type_ == "OfOthers" && condition.status == "True");
+    assert_eq!(others.count(), 1, "what others say is as it was: {conditions:#?}");
 }
 
 /// Four others add taints and labels at the same time, while our taints come again and again, and go.
@@ -285,14 +306,19 @@ fn a_node_whose_objects_cannot_be_listed_is_kept_away_until_they_can() {
         let watched = Watched { nodes: Api::all(cluster.client.clone()), node: &node };
         node.write(KUBECONFIG, server.kubeconfig("agent"));
         let args = "--debounce 1s --check-interval 1s --input-limit 5s";
-        node.start_agent_with(args, &format!("-E KUBECONFIG={KUBECONFIG}"));
+        let named = format!("-E KUBECONFIG={KUBECONFIG} -E OPERATOR_NETHEALTHCHECK_CONFIG={NAMED}");
+        node.start_agent_with(args, &named);
+        let missing = format!("health file: {NAMED} is not there, and was named");
         // Longer than the limit for inputs, and ten looks at the node.
         for _ in 0..5 {
-            watched.is_kept_away_by(&["verified: "]).await;
+            watched.is_kept_away_by(&["verified: ", &missing]).await;
             assert!(probe(&node, "/readyz").starts_with("503 "));
             tokio::time::sleep(Duration::from_secs(4)).await;
         }
         server.kubectl(&["apply", "-f", "-"], &crd_yaml().unwrap());
+        watched.says("False", "verified", |message| !message.contains("verified")).await;
+        watched.is_kept_away_by(&[&missing]).await;
+        node.write(NAMED, "interval: 1\n");
         until("the taints go", async || {
             let taints = watched.taints().await;
             if UNINITIALIZED.iter().all(|key| !taints.iter().any(|taint| taint == key)) {
