@@ -1,4 +1,5 @@
-//! What it takes to make the links of 200 VRFs: the agent's netlink messages beside `ip -batch` for the same links, on a kernel with VRFs.
+//! What it takes to make the links of 200 VRFs: the agent's netlink messages beside `ip -batch` for the same links, on a kernel with VRFs; and
+//! what it takes to look at them and to plan, beside `ip link show`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -146,5 +147,27 @@ fn main() {
         "| agent / `ip -batch`, median of rounds | {:.2} ({least:.2}..{most:.2}), at most 1.0 |",
         ratios[ROUNDS / 2]
     );
+    looks(&node);
     assert!(ratios[ROUNDS / 2] <= 1.0);
+}
+
+/// All links are there, and nothing is to be done.
+fn looks(node: &Node) {
+    node.apply(&node.plan(true).ops().cloned().collect::<Vec<_>>());
+    let best = |look: &dyn Fn()| {
+        let times = (0..ROUNDS).map(|_| {
+            let begin = Instant::now();
+            look();
+            begin.elapsed()
+        });
+        times.min().unwrap().as_secs_f64() * 1000.0
+    };
+    let ours = best(&|| assert!(node.plan(true).is_empty()));
+    let theirs = best(&|| {
+        let shown = Command::new("ip").args(["-d", "-j", "link", "show"]).output().unwrap();
+        assert!(shown.status.success() && shown.stdout.len() > 100_000);
+    });
+    println!("| a look at all links, and a plan of nothing | {ours:.1} ms |");
+    println!("| `ip -d -j link show` | {theirs:.1} ms |");
+    println!("| agent / `ip` | {:.2} |", ours / theirs);
 }

@@ -34,7 +34,7 @@ made() { [ -e "$cache/$1" ] && [ "$(cat "$cache/$1.key" 2>/dev/null)" = "$2" ]; 
 key() { cat "$@" | sha256sum | cut -c1-32; }
 
 host_packages=(build-essential ca-certificates clang cpio curl debian-archive-keyring dpkg-dev e2fsprogs etcd-server git golang-go
-  golang-github-modern-go-reflect2-dev iproute2 jq kmod libbpf-dev mmdebstrap nftables pkg-config python3 python3-venv qemu-system-x86 rsync systemd user-mode-linux xz-utils)
+  golang-github-modern-go-reflect2-dev iproute2 jq kmod libbpf-dev mmdebstrap nftables pkg-config python3 python3-jinja2 python3-venv qemu-system-x86 rsync systemd user-mode-linux xz-utils)
 
 lists() { apt-get update -q >"$cache/apt.log" 2>&1 || die "apt-get update failed, see $cache/apt.log"; }
 
