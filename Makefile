@@ -17,7 +17,7 @@ fabric: setup-node
 test: setup
 	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-4} $(CARGO) test --locked
 
-## soak: the long tests: the fuzz targets, then hundreds of change sets and kills on both FRR versions, most of two hours
+## soak: the long tests: the fuzz targets, then hundreds of change sets and kills on both FRR versions, about two hours
 ##       (SOAK_SCALE=10: a tenth); the lines that begin with SOAK sum them up
 soak: setup fuzz
 	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-2} $(CARGO) test --locked --test soak -- --nocapture

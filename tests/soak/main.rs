@@ -1,4 +1,4 @@
-//! The long tests (`make soak`): hundreds of change sets on real nodes, which takes most of an hour.
+//! The long tests (`make soak`): hundreds of change sets on real nodes, which takes about two hours.
 //!
 //! `SOAK_SCALE=10` makes it a tenth. Each test prints a line per ten cycles, and one at its end that sums it up.
 #![allow(
