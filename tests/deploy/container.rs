@@ -27,6 +27,8 @@ fn what_is_copied_is_there_reaches_the_builder_and_is_all_that_cargo_asks_for() 
     let ignored = fs::read_to_string(root().join(".containerignore")).unwrap();
     let kept: Vec<&str> = ignored.lines().filter_map(|line| line.strip_prefix('!')).collect();
     assert!(ignored.lines().any(|line| line == "*"));
+    // podman reads the first of them, Docker the second only.
+    assert_eq!(fs::read_to_string(root().join(".dockerignore")).unwrap(), ignored);
     assert_eq!(sources, kept, "what is copied, and what .containerignore lets pass");
     for source in &sources {
         let copied = Command::new("cp").arg("-r").arg(root().join(source)).arg(folder.path()).status().unwrap();
