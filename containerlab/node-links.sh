@@ -7,7 +7,8 @@ ip addr add 192.0.2.$((128 + n))/32 dev dum.underlay
 ip link set dum.underlay up
 ip addr add 198.51.100.$n/24 dev eth1
 ip link set eth1 up
-ip route add default via 198.51.100.254
+# In a container the network of eth0, which is for management, has made a default route already.
+ip route replace default via 198.51.100.254
 # A workload: a network namespace behind a veth, with an address that goes into blue, one that goes into red, and one of IPv6.
 ip netns add workload
 ip link add workload0 type veth peer name eth0 netns workload
