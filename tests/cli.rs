@@ -45,6 +45,37 @@ fn flags(subcommand: &str) -> Vec<String> {
     flags.map(|(_, rest)| format!("--{}", rest.split([' ', ',']).next().unwrap())).collect()
 }
 
+#[test]
+fn each_flag_is_in_the_docs_with_its_variable_and_its_default() {
+    let page = include_str!("../docs/configuration.md");
+    let mut count = 0;
+    for name in subcommands() {
+        let heading = format!("## `network-operator {name}`\n");
+        let part = page.split_once(&heading).map_or("", |(_, rest)| rest.split("\n##").next().unwrap());
+        assert!(!part.is_empty(), "docs/configuration.md has nothing of {name}");
+        let help = text(&call(&[name.as_str(), "--help"]).stdout);
+        let options = help.split("Options:\n").nth(1).unwrap().split("\n\n").next().unwrap();
+        // It is wrapped.
+        let options = options.split_whitespace().collect::<Vec<_>>().join(" ");
+        let flags = flags(&name);
+        // The last one is --help.
+        for (flag, next) in flags.iter().zip(flags.iter().skip(1)) {
+            count += 1;
+            let (_, told) = options.split_once(&format!("{flag} ")).unwrap();
+            let told = told.split(&format!(" {next} ")).next().unwrap();
+            let forms = ["`", " "].map(|end| format!("| `{flag}{end}"));
+            let row = part.lines().find(|row| forms.iter().any(|form| row.starts_with(form))).unwrap_or_default();
+            assert!(!row.is_empty(), "docs/configuration.md has no {flag} of {name}");
+            for (begin, end) in [("[env: ", '='), ("[default: ", ']')] {
+                let Some((_, rest)) = told.split_once(begin) else { continue };
+                let value = rest.split(end).next().unwrap();
+                assert!(row.contains(&format!("`{value}")), "{name} {flag}: {begin}{value}, and not {row}");
+            }
+        }
+    }
+    assert!(count > 45, "{count}");
+}
+
 /// The text of a page without its roff: what a reader sees.
 fn shown(page: &str) -> String {
     page.replace("\\fB", "").replace("\\fI", "").replace("\\fR", "").replace("\\-", "-").replace("\\&", "")
