@@ -26,7 +26,7 @@ fn main() -> ExitCode {
         println!("    {:>12} {} -- {} {}", left.machine, left.link, right.link, right.machine);
     }
     let fabric = Booted::boot(Image::Trixie);
-    step("Running agents on both nodes: network-operator run --manifests /etc/network-operator/manifests");
+    step("Running agents on both nodes, by the systemd unit of deploy/: objects from /etc/network-operator/manifests");
     fabric.run_agents(LIMIT);
     step("Waiting for BGP and EVPN to settle");
     let claims = fabric.claims(LIMIT);

@@ -1,11 +1,30 @@
 //! The agent in a node, as a unit of its systemd.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::Node;
 
 /// Objects from a folder, and a window short enough for tests.
 pub const FROM_MANIFESTS: &str = "--manifests /etc/network-operator/manifests --debounce 1s";
+
+/// The unit as it is shipped, and where it is on a node.
+const UNIT: &str = include_str!("../../deploy/systemd/network-operator.service");
+const UNIT_FILE: &str = "/etc/systemd/system/network-operator.service";
+/// Of what the unit says, what systemd is asked about.
+const ASKED: [&str; 3] = ["CapabilityBoundingSet", "ProtectSystem", "NoNewPrivileges"];
+
+/// The value of a key that the unit has once.
+fn shipped(key: &str) -> &'static str {
+    let values: Vec<_> = UNIT.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix('=')).collect();
+    let &[value] = values.as_slice() else { panic!("the unit has {key} {} times", values.len()) };
+    value
+}
+
+/// Names of capabilities, whatever their order and case.
+fn words(value: &str) -> BTreeSet<String> {
+    value.split_whitespace().map(str::to_lowercase).collect()
+}
 
 impl Node {
     /// Starts the agent.
@@ -20,6 +39,47 @@ impl Node {
              -p TimeoutStopSec=60 -E NODE_NAME={} -E RUST_LOG=network_operator=debug {env} /labbin/network-operator run {args}",
             self.name()
         ));
+    }
+
+    /// Starts the agent by the unit that is shipped, now and after each boot; `defaults` is what the unit reads from /etc/default. All that
+    /// is not as it is shipped is where the program is, and who mounts that folder.
+    pub fn start_unit(&self, defaults: &str) {
+        let installed = shipped("ExecStart");
+        let here = installed.replace("/usr/local/bin/", "/labbin/");
+        assert_ne!(here, installed, "the unit starts another program");
+        self.write(UNIT_FILE, UNIT);
+        let drop_in = format!("[Unit]\nAfter=lab-exec.service\n\n[Service]\nExecStart=\nExecStart={here}\n");
+        self.write(&format!("{UNIT_FILE}.d/lab.conf"), drop_in);
+        self.write("/etc/default/network-operator", defaults);
+        self.ok("systemctl daemon-reload && systemctl enable -q --now network-operator");
+    }
+
+    /// Asserts that the agent runs as confined as the unit that is shipped says, and that it was refused nothing so far.
+    pub fn assert_confined_as_shipped(&self) {
+        let shown = self.ok(&format!("systemctl show -p {} network-operator", ASKED.join(",")));
+        let shown: Vec<_> = shown.lines().filter_map(|line| line.split_once('=')).collect();
+        assert_eq!(shown.len(), ASKED.len(), "{shown:?}");
+        for (key, value) in shown {
+            assert_eq!(words(value), words(shipped(key)), "{key}");
+        }
+        // What systemd is told, and what the kernel holds the process to, are two things.
+        let process = self.ok("echo /proc/$(systemctl show -P MainPID network-operator)");
+        let status = self.read(&format!("{}/status", process.trim()));
+        let of = |key: &str| status.lines().find_map(|line| line.strip_prefix(key)).map(str::trim);
+        let bounding = u64::from_str_radix(of("CapBnd:").unwrap(), 16).unwrap();
+        assert_eq!(bounding.count_ones() as usize, words(shipped("CapabilityBoundingSet")).len(), "{status}");
+        // 2: there is a filter of system calls.
+        assert_eq!((of("NoNewPrivs:"), of("Seccomp:")), (Some("1"), Some("2")), "{status}");
+        let mounts = self.read(&format!("{}/mountinfo", process.trim()));
+        let mut root = mounts.lines().filter_map(|line| {
+            let fields: Vec<_> = line.split(' ').collect();
+            (fields[4] == "/").then(|| fields[5].to_owned())
+        });
+        assert!(root.next_back().is_some_and(|options| options.split(',').any(|option| option == "ro")), "{mounts}");
+        let log = self.agent_log();
+        for refusal in ["EPERM", "Operation not permitted", "Read-only file system", "Permission denied"] {
+            assert!(!log.contains(refusal), "{refusal:?} is in the log of {}:\n{log}", self.name());
+        }
     }
 
     /// Stops the agent with SIGTERM.

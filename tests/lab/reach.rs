@@ -4,31 +4,15 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::{Duration, Instant};
 
-use super::Node;
 use super::claims::{Claim, claim};
 use super::topology::Booted;
+use super::{FROM_MANIFESTS, Node};
 
 /// Addresses outside, by VRF: of networks that the import list permits, and of those that it denies.
 const PERMITTED: [(&str, &str); 3] = [("blue", "203.0.113.1"), ("blue6", "2001:db8:1::1"), ("red", "203.0.113.33")];
 const DENIED: [(&str, &str); 3] = [("blue", "203.0.113.17"), ("blue6", "2001:db8:2::1"), ("red", "203.0.113.49")];
 /// From a workload of one VRF to a network of the other.
 const CROSSING: [(&str, &str); 2] = [("blue", "203.0.113.33"), ("red", "203.0.113.1")];
-
-/// The unit of the agent: it comes back after a boot.
-const UNIT: &str = "[Unit]
-Description=network-operator
-After=frr.service
-
-[Service]
-Type=exec
-Environment=NODE_NAME=%H
-ExecStart=/labbin/network-operator run --manifests /etc/network-operator/manifests --debounce 1s
-Restart=on-failure
-TimeoutStopSec=60
-
-[Install]
-WantedBy=multi-user.target
-";
 
 /// The address of node N's workload in a VRF, as `containerlab/node-links.sh` gives it.
 pub fn workload(vrf: &str, number: usize) -> String {
@@ -40,11 +24,10 @@ pub fn workload(vrf: &str, number: usize) -> String {
 }
 
 impl Booted {
-    /// Starts the agents, now and after each boot, and waits until they have applied their objects.
+    /// Starts the agents by the unit that is shipped, now and after each boot, and waits until they have applied their objects.
     pub fn run_agents(&self, limit: Duration) {
         for node in self.nodes.values() {
-            node.write("/etc/systemd/system/network-operator.service", UNIT);
-            node.ok("systemctl daemon-reload && systemctl enable -q --now network-operator");
+            node.start_unit(&format!("NETWORK_OPERATOR_FLAGS=\"{FROM_MANIFESTS}\"\n"));
         }
         for node in self.nodes.values() {
             node.applied(0, limit);

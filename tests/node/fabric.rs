@@ -68,6 +68,7 @@ fn workloads_reach_what_their_vrf_permits_through_a_leaf_that_fails_and_a_node_t
     let mut fabric = Booted::boot(Image::Trixie);
     fabric.run_agents(LIMIT);
     fabric.assert_claims(LIMIT);
+    fabric.nodes.values().for_each(Node::assert_confined_as_shipped);
     a_leaf_fails(&fabric);
     a_node_reboots(&mut fabric);
 }
@@ -126,6 +127,7 @@ fn a_node_reboots(fabric: &mut Booted) {
     fabric.nodes.get_mut("node2").unwrap().reboot(Down::Clean);
     fabric.nodes["node2"].wait_for_frr();
     fabric.assert_claims(LIMIT);
+    fabric.nodes["node2"].assert_confined_as_shipped();
     let lost = longest_gap(&fabric.nodes["node1"], "203.0.113.1");
     assert!(lost < Duration::from_secs(3), "node 1 lost packets for {lost:?} while node 2 rebooted");
 }

@@ -18,19 +18,9 @@ fn links_sessions_and_routes_return_after_a_power_loss_of_trixie_without_the_api
     reboot(Image::Trixie, Down::PowerLoss);
 }
 
-const UNIT: &str = "[Unit]
-Description=network-operator
-After=frr.service
-
-[Service]
-Type=exec
-Environment=NODE_NAME=node-1 KUBECONFIG=/etc/network-operator/kubeconfig
-ExecStart=/labbin/network-operator run --debounce 1s --input-limit 5s
-Restart=on-failure
-
-[Install]
-WantedBy=multi-user.target
-";
+/// What the unit that is shipped reads from /etc/default/network-operator.
+const DEFAULTS: &str =
+    "NETWORK_OPERATOR_FLAGS=\"--debounce 1s --input-limit 5s\"\nKUBECONFIG=/etc/network-operator/kubeconfig\n";
 
 fn reboot(image: Image, down: Down) {
     let mut fabric = Fabric::boot(image, Spelling::Plain);
@@ -43,19 +33,19 @@ fn reboot(image: Image, down: Down) {
     server.kubectl(&["apply", "-f", "-"], &all);
     let node = &fabric.node;
     node.write(KUBECONFIG, server.kubeconfig("agent"));
-    node.write("/etc/systemd/system/network-operator.service", UNIT);
-    node.ok("systemctl daemon-reload && systemctl enable --now network-operator");
+    node.start_unit(DEFAULTS);
     node.applied(0, LIMIT);
     fabric.assert_claims(LIMIT);
     let conf = fabric.node.read("/etc/frr/frr.conf");
     server.stop();
     if down == Down::PowerLoss {
-        // The unit is the site's; it has been there for longer than the kernel keeps its writes back.
+        // The unit and its files are the site's; they have been there for longer than the kernel keeps its writes back.
         fabric.node.ok("sync -f /etc/systemd/system/network-operator.service");
     }
     fabric.node.reboot(down);
     fabric.node.wait_for_frr();
     fabric.assert_claims(LIMIT);
+    fabric.node.assert_confined_as_shipped();
     assert_eq!(fabric.node.read("/etc/frr/frr.conf"), conf, "what was accepted before is what FRR has started with");
     // When it is back, its word counts.
     server.start_again();
