@@ -20,3 +20,4 @@ for vrf in blue:100:eth3:65 red:101:eth4:69; do
   ip link set $port up
 done
 ip addr add 2001:db8:ffff:1::1/64 dev eth3 nodad
+ip addr add 2001:db8:ffff:2::1/64 dev eth4 nodad

@@ -9,7 +9,7 @@ ip addr add 198.51.100.$n/24 dev eth1
 ip link set eth1 up
 # In a container the network of eth0, which is for management, has made a default route already.
 ip route replace default via 198.51.100.254
-# A workload: a network namespace behind a veth, with an address that goes into blue, one that goes into red, and one of IPv6.
+# A workload: a network namespace behind a veth, with an address that goes into blue, one that goes into red, and the same of IPv6.
 ip netns add workload
 ip link add workload0 type veth peer name eth0 netns workload
 ip link set workload0 up
@@ -19,8 +19,10 @@ for address in 198.51.100.$((48 + 16 * n + 1)) 198.51.100.$((112 + 16 * n + 1));
   ip -n workload addr add $address/32 dev eth0
   ip route add $address/32 dev workload0
 done
-ip -n workload addr add 2001:db8:c1:$n::1/128 dev eth0 nodad
-ip -6 route add 2001:db8:c1:$n::1/128 dev workload0
+for address in 2001:db8:c1:$n::1 2001:db8:c2:$n::1; do
+  ip -n workload addr add $address/128 dev eth0 nodad
+  ip -6 route add $address/128 dev workload0
+done
 ip addr add 169.254.1.1/32 dev workload0
 ip -6 addr add fe80::1/64 dev workload0 nodad
 ip -n workload route add 169.254.1.1 dev eth0
