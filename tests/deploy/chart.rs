@@ -17,6 +17,11 @@ fn generated() -> Vec<(Value, &'static str, &'static str)> {
         (json!({"webhook": {"enabled": true}}), "webhook.yaml", "components/webhook/webhook.yaml"),
         (json!({"webhook": {"enabled": true}}), "network-policy.yaml", "components/webhook/network-policy.yaml"),
         (everything.clone(), "webhook-cert-manager.yaml", "components/webhook-cert-manager/certificates.yaml"),
+        (
+            json!({"onlyAttachBpf": {"enabled": true}}),
+            "only-attach-bpf-rbac.yaml",
+            "components/only-attach-bpf/rbac.yaml",
+        ),
         // What it is before components/monitoring changes it.
         (
             json!({"onlyAttachBpf": {"enabled": true}}),

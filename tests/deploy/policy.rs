@@ -6,7 +6,7 @@ use kube_cel::cel::{Context, Program, ResolveResult, Value as Cel, to_value};
 use network_operator::health::node::{CONDITION, UNREADY};
 use serde_json::{Value, json};
 
-use crate::rendered::{chart, objects};
+use crate::rendered::{chart, objects, pod};
 
 /// One request to the API server, by the agent of node-1.
 struct Request {
@@ -19,6 +19,11 @@ struct Request {
 fn policy() -> ValidatingAdmissionPolicySpec {
     let policy = objects(&chart(&json!({}))["admission-policy.yaml"]).remove(0);
     serde_json::from_value::<ValidatingAdmissionPolicy>(policy).unwrap().spec.unwrap()
+}
+
+/// Whom it is about.
+fn condition() -> String {
+    policy().match_conditions.unwrap().remove(0).expression
 }
 
 fn evaluate(context: &Context<'_>, expression: &str) -> Result<Cel, String> {
@@ -39,8 +44,7 @@ fn refused(request: &Request) -> Vec<String> {
         context.add_variable_from_value(name, to_value(value).unwrap());
     }
     let policy = policy();
-    let condition = &policy.match_conditions.unwrap()[0].expression;
-    assert_eq!(evaluate(&context, condition), Ok(Cel::Bool(true)));
+    assert_eq!(evaluate(&context, &condition()), Ok(Cel::Bool(true)));
     let mut variables = std::collections::HashMap::new();
     for variable in policy.variables.unwrap() {
         // An API server evaluates a variable where it is used: without an old object, those of it are not.
@@ -58,6 +62,20 @@ fn refused(request: &Request) -> Vec<String> {
         }
     }
     messages
+}
+
+#[test]
+fn the_policy_is_about_the_accounts_of_agents_of_both_kinds_and_no_others() {
+    let texts = chart(&json!({"onlyAttachBpf": {"enabled": true}}));
+    let account = |template: &str| pod(&texts[template]).0["serviceAccountName"].as_str().unwrap().to_owned();
+    let [whole, router] = ["daemonset.yaml", "only-attach-bpf.yaml"].map(account);
+    assert_ne!(whole, router, "each kind has rights of its own");
+    for (account, bound) in [(whole.as_str(), true), (router.as_str(), true), ("network-operator-webhook", false)] {
+        let mut context = Context::default().with_all();
+        let asked = json!({"userInfo": {"username": format!("system:serviceaccount:kube-system:{account}")}});
+        context.add_variable_from_value("request", to_value(&asked).unwrap());
+        assert_eq!(evaluate(&context, &condition()), Ok(Cel::Bool(bound)), "{account}");
+    }
 }
 
 fn of_node_1() -> Value {
@@ -185,7 +203,8 @@ fn the_policy_is_asked_about_all_that_an_agent_may_write_but_the_summary() {
     let policy = policy();
     let rules = policy.match_constraints.unwrap().resource_rules.unwrap();
     let asked: Vec<String> = rules.into_iter().flat_map(|rule| rule.resources.unwrap()).collect();
-    for object in objects(&chart(&json!({}))["rbac.yaml"]) {
+    let texts = chart(&json!({"onlyAttachBpf": {"enabled": true}}));
+    for object in ["rbac.yaml", "only-attach-bpf-rbac.yaml"].into_iter().flat_map(|name| objects(&texts[name])) {
         for rule in object["rules"].as_array().into_iter().flatten() {
             let verbs = rule["verbs"].as_array().unwrap();
             let writes =

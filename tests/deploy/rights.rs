@@ -1,26 +1,30 @@
 //! The agents' rights: an API server that writes down what they ask for sees each of them used, and none missing.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::time::Duration;
 
-use kube::Client;
-use network_operator::health::node::{NodeClient, condition};
+use k8s_openapi::api::core::v1::Node;
+use kube::api::Patch;
+use kube::{Api, Client};
+use network_operator::health::node::{CONDITION, NodeClient, condition};
 use network_operator::health::{Readiness, Round};
 use serde_json::{Value, json};
 
-use crate::lab::cluster::{Agent, Cluster, until, with_server};
+use crate::lab::cluster::{Agent, Cluster, rights_of_routers, until, with_server};
 use crate::lab::{ApiServer, Bridge};
 use crate::rendered::{chart, objects};
 
 const AUDIT: &str =
-    "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules:\n- {level: Metadata, users: [agent]}\n- {level: None}\n";
+    "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules:\n- {level: Metadata, users: [agent, router]}\n- {level: None}\n";
 
 /// A right: group, resource, verb.
 type Right = (String, String, String);
 
-fn granted() -> BTreeSet<Right> {
+/// What a template of the chart grants.
+fn granted(template: &str) -> BTreeSet<Right> {
     let mut granted = BTreeSet::new();
-    for object in objects(&chart(&json!({}))["rbac.yaml"]) {
+    for object in objects(&chart(&json!({"onlyAttachBpf": {"enabled": true}}))[template]) {
         for rule in object["rules"].as_array().into_iter().flatten() {
             let words = |key: &str| rule[key].as_array().unwrap().iter().map(|word| word.as_str().unwrap().to_owned());
             for (group, resource) in
@@ -50,11 +54,31 @@ fn asked(log: &str) -> (BTreeSet<Right>, Vec<String>) {
     (asked, forbidden)
 }
 
+/// Waits until each right has been used. Nothing else is asked for, also not a renewal of the Lease later.
+async fn all_are_used(server: &ApiServer, granted: &BTreeSet<Right>) {
+    let look = async || {
+        let (asked, forbidden) = asked(&server.audit());
+        assert_eq!(forbidden, [""; 0]);
+        assert!(asked.is_subset(granted), "{:?}", asked.difference(granted));
+        let unused: Vec<_> = granted.difference(&asked).collect();
+        if unused.is_empty() { Ok(()) } else { Err(format!("{unused:?}\n{}", server.log_of("router"))) }
+    };
+    until("nobody asked for", look).await;
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    look().await.unwrap();
+}
+
+/// Gives a Node this taint, and no other.
+async fn taint(nodes: &Api<Node>, name: &str, key: &str) {
+    let taint = json!({"spec": {"taints": [{"key": key, "effect": "NoSchedule"}]}});
+    nodes.patch(name, &Default::default(), &Patch::Merge(taint)).await.unwrap();
+}
+
 #[test]
 fn agents_use_each_of_their_rights_and_need_no_other() {
     let bridge = Bridge::new();
     let server = ApiServer::audited(&bridge, AUDIT);
-    let granted = granted();
+    let granted = granted("rbac.yaml");
     assert!(granted.len() > 15, "{granted:?}");
     with_server(&server, async |cluster: Cluster, server: &ApiServer| {
         let client = Client::try_from(server.config("agent")).unwrap();
@@ -65,23 +89,40 @@ fn agents_use_each_of_their_rights_and_need_no_other() {
         // Of three that would take the Lease at once, two are too late, and look who has it.
         let _agents = ["node-1", "node-2", "node-3"].map(|name| Agent::obedient(&client, name));
         let node = NodeClient::new(client.clone(), "node-1");
-        let taint = json!({"spec": {"taints": [{"key": "first", "effect": "NoSchedule"}]}});
-        let nodes: kube::Api<k8s_openapi::api::core::v1::Node> = kube::Api::all(cluster.client.clone());
-        nodes.patch("node-1", &Default::default(), &kube::api::Patch::Merge(taint)).await.unwrap();
+        taint(&Api::all(cluster.client.clone()), "node-1", "first").await;
         let ready = Readiness::Ready { bad: None };
         let done = node.settle_taints(|key| key == "first", ready, || true, false).await.unwrap();
         assert_eq!(done, ["removed taint first"]);
         node.tell(&condition(ready, &Round::default(), None, jiff::Timestamp::now())).await.unwrap();
-        let look = async || {
-            let (asked, forbidden) = asked(&server.audit());
-            assert_eq!(forbidden, [""; 0]);
-            assert!(asked.is_subset(&granted), "{:?}", asked.difference(&granted));
-            let unused: Vec<_> = granted.difference(&asked).collect();
-            if unused.is_empty() { Ok(()) } else { Err(format!("{unused:?}")) }
-        };
-        until("nobody asked for", look).await;
-        // A renewal of the Lease later, nothing else was asked for.
-        tokio::time::sleep(Duration::from_secs(6)).await;
-        look().await.unwrap();
+        all_are_used(server, &granted).await;
+    });
+}
+
+#[test]
+fn an_agent_of_the_router_alone_uses_each_of_its_rights_and_needs_no_other() {
+    let bridge = Bridge::new();
+    let server = ApiServer::audited(&bridge, AUDIT);
+    let granted = granted("only-attach-bpf-rbac.yaml");
+    let resources: BTreeSet<&str> = granted.iter().map(|(_, resource, _)| resource.as_str()).collect();
+    assert_eq!(resources, BTreeSet::from(["nodes", "nodes/status"]));
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("config.yaml"), "bpfInterfaces: [port]\n").unwrap();
+    fs::write(folder.path().join("health.yaml"), "taints: [first]\n").unwrap();
+    server.kubectl(&["apply", "-f", "-"], &rights_of_routers());
+    with_server(&server, async |cluster: Cluster, server: &ApiServer| {
+        cluster.node("node-1", "True").await;
+        let nodes: Api<Node> = Api::all(cluster.client.clone());
+        taint(&nodes, "node-1", "first").await;
+        let mut router = server.start_router("node-1", folder.path());
+        all_are_used(server, &granted).await;
+        // It has done with them what they are for.
+        let node = nodes.get("node-1").await.unwrap();
+        let taints = node.spec.and_then(|spec| spec.taints).unwrap_or_default();
+        assert!(taints.iter().all(|taint| taint.key != "first"), "{taints:?}");
+        let conditions = node.status.and_then(|status| status.conditions).unwrap_or_default();
+        let ready = conditions.iter().find(|condition| condition.type_ == CONDITION);
+        assert_eq!(ready.map(|ready| ready.status.as_str()), Some("True"), "{conditions:?}");
+        router.kill().unwrap();
+        router.wait().unwrap();
     });
 }

@@ -60,7 +60,7 @@ impl ApiServer {
         let folder = tempfile::Builder::new().prefix("lab-").tempdir_in("/dev/shm").unwrap();
         fs::write(
             folder.path().join("tokens.csv"),
-            "admin,admin,admin,system:masters\nagent,agent,agent\nwebhook,webhook,webhook\n",
+            "admin,admin,admin,system:masters\nagent,agent,agent\nrouter,router,router\nwebhook,webhook,webhook\n",
         )
         .unwrap();
         let netns = bridge.netns().to_owned();
@@ -202,6 +202,27 @@ impl ApiServer {
         command.args(["--tls-cert", &certificate, "--tls-key", &key]);
         command.env("KUBECONFIG", self.path("webhook.kubeconfig"));
         self.start_program("network-operator", command)
+    }
+
+    /// Starts an agent of `--only-attach-bpf` on a port in the server's namespace, with a bpffs of its own, and operator file and health
+    /// file of this folder.
+    pub fn start_router(&self, node: &str, folder: &Path) -> Child {
+        let file = |name: &str| folder.join(name).to_string_lossy().into_owned();
+        let (config, health, program) = (file("config.yaml"), file("health.yaml"), program("network-operator"));
+        let script = format!(
+            "ip link add port type veth peer name cable
+             ip link set port up
+             ip link set cable up
+             mount -t bpf bpf /sys/fs/bpf
+             exec {program} run --only-attach-bpf --debounce 0s --listen none --node-name {node} \
+               --config {config} --health-file {health}",
+            program = program.display(),
+        );
+        fs::write(self.path("router.kubeconfig"), self.kubeconfig("router")).unwrap();
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.netns, "sh", "-ec", &script]);
+        command.env("KUBECONFIG", self.path("router.kubeconfig"));
+        self.start_program("router", command)
     }
 
     /// What a program that was started here has said.

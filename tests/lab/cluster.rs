@@ -33,6 +33,14 @@ pub fn rights() -> String {
     deployed.replace(account, "{apiGroup: rbac.authorization.k8s.io, kind: User, name: agent}")
 }
 
+/// The same of agents of `--only-attach-bpf`.
+pub fn rights_of_routers() -> String {
+    let deployed = include_str!("../../deploy/components/only-attach-bpf/rbac.yaml");
+    let account = "{kind: ServiceAccount, name: network-operator-only-attach-bpf, namespace: kube-system}";
+    assert_eq!(deployed.matches(account).count(), 1);
+    deployed.replace(account, "{apiGroup: rbac.authorization.k8s.io, kind: User, name: router}")
+}
+
 /// The webhook as it is deployed, for the user that it is here, and where it listens here.
 pub fn webhook(ca_bundle: &str) -> String {
     let deployed = include_str!("../../deploy/components/webhook/webhook.yaml");

@@ -19,9 +19,9 @@ annotations:
   {{- end }}
 {{- end }}
 
-{{/* The head of an agent's pod. */}}
+{{/* The head of an agent's pod, for an account. */}}
 {{- define "podHead" -}}
-serviceAccountName: network-operator
+serviceAccountName: {{ .account }}
 priorityClassName: {{ .Values.agent.priorityClassName }}
 # It makes the node's links, and talks to the API server before there is a pod network.
 hostNetwork: true
