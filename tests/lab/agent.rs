@@ -76,6 +76,8 @@ impl Node {
             (fields[4] == "/").then(|| fields[5].to_owned())
         });
         assert!(root.next_back().is_some_and(|options| options.split(',').any(|option| option == "ro")), "{mounts}");
+        // Program and maps of the eBPF router are pinned, in a folder below one that is read-only.
+        self.ok("ls /sys/fs/bpf/network-operator/router-*");
         let log = self.agent_log();
         for refusal in ["EPERM", "Operation not permitted", "Read-only file system", "Permission denied"] {
             assert!(!log.contains(refusal), "{refusal:?} is in the log of {}:\n{log}", self.name());
