@@ -21,6 +21,7 @@ mod node;
 mod program;
 pub mod random;
 pub mod reach;
+mod sessions;
 pub mod topology;
 
 pub use agent::FROM_MANIFESTS;
@@ -32,6 +33,7 @@ pub use fabric::{Fabric, LAB_MANIFESTS, MANIFESTS, Spelling, lab_file};
 pub use foreign::{Foreign, foreign};
 pub use node::{Down, Image, Node, Output};
 pub use program::{said_under_uml, under_qemu, under_uml};
+pub use sessions::{Sessions, sessions};
 
 use std::path::PathBuf;
 use std::process::{Child, Command};

@@ -1,9 +1,8 @@
 //! Whatever happens to one VRF, the sessions of another and of the fabric do not notice.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use crate::lab::{Fabric, Image, MANIFESTS, Node, Spelling, lab_file};
+use crate::lab::{Fabric, Image, MANIFESTS, Node, Sessions, Spelling, lab_file, sessions};
 use crate::objects::{Families, Vrf, Vrfs};
 use crate::progress::{Mean, Progress, scaled};
 use crate::rig::{AgentLog, OnError, WINDOW, links_of, start};
@@ -24,22 +23,10 @@ fn no_session_resets_on_frr_10_while_another_vrf_comes_changes_and_goes() {
 /// The sessions that must stay, with the VRF of each.
 const SESSIONS: [(&str, &str); 3] = [("default", "198.51.100.2"), ("default", "dv.blue"), ("vr.blue", "vd.blue")];
 
-/// How often each was established and dropped, and since when it is up.
-fn sessions(node: &Node) -> BTreeMap<&'static str, [i64; 3]> {
-    let all = node.json("vtysh -c 'show bgp vrf all neighbors json'");
-    let session = |(vrf, name): (&str, &'static str)| {
-        let seen = &all[vrf][name];
-        assert_eq!(seen["bgpState"], "Established", "{name}: {seen}");
-        let number = |key: &str| seen[key].as_i64().unwrap_or_else(|| panic!("{name} has no {key}: {seen}"));
-        (name, ["connectionsEstablished", "connectionsDropped", "bgpTimerUpEstablishedEpoch"].map(number))
-    };
-    SESSIONS.into_iter().map(session).collect()
-}
-
 struct Rig {
     fabric: Fabric,
     log: AgentLog,
-    sessions: BTreeMap<&'static str, [i64; 3]>,
+    sessions: Sessions,
     daemons: String,
     runs: Mean,
 }
@@ -59,7 +46,7 @@ impl Rig {
             let state = leaf["198.51.100.2"]["bgpState"].to_string();
             if state == "\"Established\"" { Ok(()) } else { Err(state) }
         });
-        let (sessions, daemons) = (sessions(node), node.look().daemons);
+        let (sessions, daemons) = (sessions(node, &SESSIONS), node.look().daemons);
         Self { fabric, log, sessions, daemons, runs: Mean::default() }
     }
 
@@ -75,13 +62,7 @@ impl Rig {
         assert_eq!(look.daemons, self.daemons, "bgpd and zebra, {what}; {}", node.evidence());
         assert_eq!(look.reloads, reloads, "reloads, {what}; {}", self.log.tail());
         assert_eq!(look.links, links_of(vrfs.keys().copied().chain(["blue"])), "{what}");
-        let now = sessions(node);
-        for (name, [established, dropped, since]) in &self.sessions {
-            let [still, again, epoch] = now[name];
-            // FRR makes the epoch of an age in whole seconds, so that it may be one off.
-            let same = (still, again) == (*established, *dropped) && (epoch - since).abs() <= 1;
-            assert!(same, "{name} was reset, {what}: {:?}, then {:?}", self.sessions[name], now[name]);
-        }
+        self.sessions.assert_not_reset(node, what);
     }
 
     fn change(&mut self, what: &str, vrfs: &Vrfs, change: impl FnOnce(&Node)) {
