@@ -31,13 +31,18 @@ pub fn lab_file(name: &str) -> String {
 impl Fabric {
     /// Boots both machines and waits for FRR on the node.
     pub fn boot(image: Image, spelling: Spelling) -> Self {
+        Self::around(image, |bridge| Node::of_the_lab(bridge, image, spelling))
+    }
+
+    /// Boots the leaf beside a node that `boot` boots.
+    pub fn around(image: Image, boot: impl FnOnce(&Bridge) -> Node) -> Self {
         let bridge = Bridge::new();
         let (node, leaf) = std::thread::scope(|scope| {
             let leaf = scope.spawn(|| {
                 let leaf = Node::builder("leaf", image).nic(&bridge).file("/etc/frr/frr.conf", lab_file("leaf.conf"));
                 leaf.boot_script(&lab_file("leaf-links.sh")).boot()
             });
-            (Node::of_the_lab(&bridge, image, spelling), leaf.join().unwrap())
+            (boot(&bridge), leaf.join().unwrap())
         });
         Self { node, leaf, bridge }
     }

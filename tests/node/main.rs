@@ -19,6 +19,7 @@ mod lab;
 mod lab_itself;
 mod main_job;
 mod metrics;
+mod migration;
 mod netlink;
 mod notrack;
 mod packets;

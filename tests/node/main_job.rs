@@ -87,7 +87,7 @@ const CHANGES: [&str; 10] = [
     "sed -i 's/vrfConfig:/vrfConfig:\\n  green: {vni: 103, rt: \"64497:103\"}/' /opt/network-operator/config.yaml",
 ];
 
-const PLAN: &str = "/labbin/network-operator plan --node-name node-1 -f /etc/network-operator/manifests";
+pub(super) const PLAN: &str = "/labbin/network-operator plan --node-name node-1 -f /etc/network-operator/manifests";
 
 fn all_is_planned(node: &Node) {
     let text = node.ok(PLAN);
@@ -100,7 +100,7 @@ fn all_is_planned(node: &Node) {
     assert_eq!(json["rejections"], serde_json::json!([]));
 }
 
-fn nothing_is_planned(node: &Node) {
+pub(super) fn nothing_is_planned(node: &Node) {
     let nothing = "links: nothing to do\neBPF router: nothing to do\nFRR: nothing to do\nBGP sessions that end or are reset: none\nfrr.conf: nothing to do\n";
     assert_eq!(node.ok(PLAN), nothing);
 }
