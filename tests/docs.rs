@@ -300,3 +300,44 @@ fn the_lines_of_frr_conf_that_the_concepts_show_are_those_that_are_rendered() {
     let first: Value = serde_saphyr::from_str(files.split("---").next().unwrap()).unwrap();
     assert_eq!(object, first);
 }
+
+/// All text files below a folder.
+fn texts(folder: &Path, texts: &mut BTreeMap<String, String>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            self::texts(&path, texts);
+        } else if let Ok(text) = std::fs::read_to_string(&path) {
+            texts.insert(path.display().to_string(), text);
+        }
+    }
+}
+
+/// RFC 5737, RFC 3849, RFC 5398; the lab's Kubernetes nodes reach what is on their own link by addresses for that (RFC 3927, RFC 4291).
+#[test]
+fn addresses_and_as_numbers_of_labs_and_docs_are_those_for_documentation() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut all = pages();
+    texts(&root.join("containerlab"), &mut all);
+    texts(&root.join("testdata/lab"), &mut all);
+    let pattern = |text: &str| regex::Regex::new(text).unwrap();
+    let (v4, v6) =
+        (pattern(r"\b[0-9]{1,3}(\.[0-9]{1,3}){3}\b"), pattern(r"(?i)\b[0-9a-f]{1,4}(:[0-9a-f]{1,4})*::[0-9a-f:]*"));
+    let asn = pattern(r"\b(?:router bgp|remote-as|as-path prepend) ([0-9]+)");
+    let good_v4 = ["192.0.2.", "198.51.100.", "203.0.113.", "127.0.0.", "169.254.", "0.0.0.0"];
+    let (mut seen, mut bad) = (0, Vec::new());
+    for (path, text) in &all {
+        let v4 = v4.find_iter(text).map(|found| found.as_str());
+        let v4 = v4.map(|found| (found, good_v4.iter().any(|good| found.starts_with(good))));
+        let v6 = v6.find_iter(text).map(|found| found.as_str());
+        let v6 = v6.map(|found| (found, ["2001:db8:", "fe80:"].iter().any(|good| found.starts_with(good))));
+        let asn = asn.captures_iter(text).map(|found| found.get(1).unwrap().as_str());
+        let asn = asn.map(|found| (found, matches!(found.parse::<u32>(), Ok(64496..=64511 | 65536..=65551))));
+        for (found, good) in v4.chain(v6).chain(asn) {
+            seen += 1;
+            bad.extend((!good).then(|| format!("{path}: {found}")));
+        }
+    }
+    assert_eq!(bad, [""; 0]);
+    assert!(seen > 300, "{seen}");
+}
