@@ -9,32 +9,31 @@ use globset::{GlobBuilder, GlobMatcher};
 use serde::{Deserialize, Deserializer};
 
 /// The health file, checked.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct HealthConfig {
     /// `interfaces`: links that must be operationally up.
     pub interfaces: Vec<Pattern>,
     /// `reachability`: what must accept a TCP connection, or refuse one.
     pub reachability: Vec<Target>,
     /// `timeout`: how long one attempt to connect may take, its name resolved.
+    #[serde(deserialize_with = "duration")]
     pub timeout: Duration,
     /// `retries`: attempts before a target counts as not reachable, at least one.
+    #[serde(deserialize_with = "count")]
     pub retries: u32,
     /// `bgpNeighbors`: neighbors of any BGP instance whose session must be established, by the names that FRR gives them.
     pub bgp_neighbors: Vec<Pattern>,
     /// `interval`, a second at least: how long between two rounds of checks once all have passed.
+    #[serde(deserialize_with = "interval")]
     pub interval: Duration,
     /// `failures`: rounds in a row that must fail before a node that was ready is not.
+    #[serde(deserialize_with = "count")]
     pub failures: u32,
     /// `taints`: keys of taints that are removed from the node once all checks pass.
     pub taints: BTreeSet<String>,
     /// `taintWhenUnready`: whether a node that was ready and is not gets a taint of ours (`NoSchedule`).
     pub taint_when_unready: bool,
-}
-
-impl Default for HealthConfig {
-    fn default() -> Self {
-        Raw::default().into()
-    }
 }
 
 /// A name, or a glob of names.
@@ -104,29 +103,10 @@ pub enum HealthConfigError {
     },
 }
 
-/// The file as it is written.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
-struct Raw {
-    interfaces: Vec<Pattern>,
-    reachability: Vec<Target>,
-    #[serde(deserialize_with = "duration")]
-    timeout: Duration,
-    #[serde(deserialize_with = "count")]
-    retries: u32,
-    bgp_neighbors: Vec<Pattern>,
-    #[serde(deserialize_with = "interval")]
-    interval: Duration,
-    #[serde(deserialize_with = "count")]
-    failures: u32,
-    taints: BTreeSet<String>,
-    taint_when_unready: bool,
-}
-
 /// Taints by which a cluster keeps work away from a node until its network is there.
 const TAINTS: [&str; 2] = ["node.cloudprovider.kubernetes.io/uninitialized", "node.schiff.telekom.de/uninitialized"];
 
-impl Default for Raw {
+impl Default for HealthConfig {
     fn default() -> Self {
         Self {
             interfaces: Vec::new(),
@@ -138,33 +118,6 @@ impl Default for Raw {
             failures: 3,
             taints: TAINTS.map(str::to_owned).into(),
             taint_when_unready: false,
-        }
-    }
-}
-
-impl From<Raw> for HealthConfig {
-    fn from(raw: Raw) -> Self {
-        let Raw {
-            interfaces,
-            reachability,
-            timeout,
-            retries,
-            bgp_neighbors,
-            interval,
-            failures,
-            taints,
-            taint_when_unready,
-        } = raw;
-        Self {
-            interfaces,
-            reachability,
-            timeout,
-            retries,
-            bgp_neighbors,
-            interval,
-            failures,
-            taints,
-            taint_when_unready,
         }
     }
 }
@@ -188,9 +141,9 @@ impl HealthConfig {
     /// It says what is not understood.
     pub fn parse(text: &str, path: &Path) -> Result<Self, HealthConfigError> {
         // Nothing but comments is YAML's null.
-        let raw: Option<Raw> = serde_saphyr::from_str(text)
+        let config: Option<Self> = serde_saphyr::from_str(text)
             .map_err(|error| HealthConfigError::Syntax { path: path.to_owned(), message: error.to_string() })?;
-        Ok(raw.unwrap_or_default().into())
+        Ok(config.unwrap_or_default())
     }
 }
 
