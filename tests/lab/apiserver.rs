@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 
-use super::{Bridge, artefact, bridge::HOST};
+use super::{Bridge, Image, Node, Spelling, artefact, bridge::HOST};
 
 /// The API server; it ends with this value.
 pub struct ApiServer {
@@ -34,6 +34,15 @@ fn program(name: &str) -> PathBuf {
 }
 
 impl ApiServer {
+    /// Starts one while a node of the lab boots beside it.
+    pub fn with_node(bridge: &Bridge) -> (Self, Node) {
+        std::thread::scope(|scope| {
+            let server = scope.spawn(|| Self::start(bridge));
+            let node = Node::of_the_lab(bridge, Image::Trixie, Spelling::Plain);
+            (server.join().unwrap(), node)
+        })
+    }
+
     /// Starts one in the namespace of a bridge, where it is the only one, so that its ports are fixed.
     pub fn start(bridge: &Bridge) -> Self {
         let mut server = Self::prepare(bridge);

@@ -14,28 +14,36 @@ pub(super) fn claim(words: impl Into<String>, holds: bool, seen: impl Into<Strin
     Claim { words: words.into(), holds: if holds { Ok(()) } else { Err(seen.into()) } }
 }
 
+/// Asks again until all claims hold, and gives them as they are at the end.
+pub(super) fn settled(limit: Duration, now: impl Fn() -> Vec<Claim>) -> Vec<Claim> {
+    let begin = Instant::now();
+    loop {
+        let claims = now();
+        if begin.elapsed() > limit || claims.iter().all(|claim| claim.holds.is_ok()) {
+            return claims;
+        }
+        std::thread::sleep(Duration::from_millis(500));
+    }
+}
+
+/// Asserts that all claims hold; `told` says how it is where one does not.
+pub(super) fn assert_hold(claims: &[Claim], told: impl Fn() -> String) {
+    let failed: Vec<_> = claims.iter().filter_map(|claim| Some((&claim.words, claim.holds.as_ref().err()?))).collect();
+    assert!(failed.is_empty(), "{failed:#?}\n{}", told());
+}
+
 /// The VRFs of `testdata/lab` with their VNIs.
 const VRFS: [(&str, u32); 2] = [("blue", 100), ("red", 101)];
 
 impl Fabric {
     /// Waits until all claims hold, and gives them as they are at the end.
     pub fn claims(&self, limit: Duration) -> Vec<Claim> {
-        let begin = Instant::now();
-        loop {
-            let claims = self.claims_now();
-            if begin.elapsed() > limit || claims.iter().all(|claim| claim.holds.is_ok()) {
-                return claims;
-            }
-            std::thread::sleep(Duration::from_millis(500));
-        }
+        settled(limit, || self.claims_now())
     }
 
     /// Asserts that all claims come to hold.
     pub fn assert_claims(&self, limit: Duration) {
-        let claims = self.claims(limit);
-        let failed: Vec<_> =
-            claims.iter().filter_map(|claim| Some((&claim.words, claim.holds.as_ref().err()?))).collect();
-        assert!(failed.is_empty(), "{failed:#?}\n{}\n{}", self.node.routing(), self.leaf.routing());
+        assert_hold(&self.claims(limit), || format!("{}\n{}", self.node.routing(), self.leaf.routing()));
     }
 
     /// Waits for the BGP sessions of veth pairs, both ends.

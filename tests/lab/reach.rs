@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::claims::{Claim, claim};
+use super::claims::{Claim, assert_hold, claim, settled};
 use super::topology::Booted;
 use super::{FROM_MANIFESTS, Node};
 
@@ -66,26 +66,15 @@ impl Booted {
 
     /// Waits until all claims hold, and gives them as they are at the end.
     pub fn claims(&self, limit: Duration) -> Vec<Claim> {
-        let begin = Instant::now();
-        loop {
-            let claims = self.claims_now();
-            if begin.elapsed() > limit || claims.iter().all(|claim| claim.holds.is_ok()) {
-                return claims;
-            }
-            std::thread::sleep(Duration::from_millis(500));
-        }
+        settled(limit, || self.claims_now())
     }
 
     /// Asserts that all claims come to hold.
     pub fn assert_claims(&self, limit: Duration) {
-        let claims = self.claims(limit);
-        let failed: Vec<_> =
-            claims.iter().filter_map(|claim| Some((&claim.words, claim.holds.as_ref().err()?))).collect();
-        let told = || {
+        assert_hold(&self.claims(limit), || {
             self.nodes.values().map(Node::routing).collect::<String>()
                 + &self.vtysh("border", "show bgp vrf all summary")
-        };
-        assert!(failed.is_empty(), "{failed:#?}\n{}", told());
+        });
     }
 
     fn claims_now(&self) -> Vec<Claim> {

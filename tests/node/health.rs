@@ -11,7 +11,7 @@ use serde_json::json;
 use super::kube_api::KUBECONFIG;
 use super::metrics::told;
 use crate::lab::cluster::{Cluster, until, with_server};
-use crate::lab::{ApiServer, Bridge, Image, LAB_MANIFESTS, Node as LabNode, Spelling, lab_file};
+use crate::lab::{ApiServer, Bridge, LAB_MANIFESTS, Node as LabNode, lab_file};
 
 const UNINITIALIZED: [&str; 2] =
     ["node.cloudprovider.kubernetes.io/uninitialized", "node.schiff.telekom.de/uninitialized"];
@@ -95,11 +95,7 @@ fn probe(node: &LabNode, path: &str) -> String {
 #[test]
 fn a_node_gets_work_when_all_its_checks_pass_and_others_changes_of_it_are_kept() {
     let bridge = Bridge::new();
-    let (server, node) = std::thread::scope(|scope| {
-        let server = scope.spawn(|| ApiServer::start(&bridge));
-        let node = scope.spawn(|| LabNode::of_the_lab(&bridge, Image::Trixie, Spelling::Plain));
-        (server.join().unwrap(), node.join().unwrap())
-    });
+    let (server, node) = ApiServer::with_node(&bridge);
     with_server(&server, async |cluster: Cluster, server: &ApiServer| {
         a_tainted_node(&cluster, &node).await;
         let watched = Watched { nodes: Api::all(cluster.client.clone()), node: &node };
@@ -295,11 +291,7 @@ async fn static_routes_that_nobody_hears_of_are_told(watched: &Watched<'_>) {
 #[test]
 fn a_node_whose_objects_cannot_be_listed_is_kept_away_until_they_can() {
     let bridge = Bridge::new();
-    let (server, node) = std::thread::scope(|scope| {
-        let server = scope.spawn(|| ApiServer::start(&bridge));
-        let node = scope.spawn(|| LabNode::of_the_lab(&bridge, Image::Trixie, Spelling::Plain));
-        (server.join().unwrap(), node.join().unwrap())
-    });
+    let (server, node) = ApiServer::with_node(&bridge);
     with_server(&server, async |cluster: Cluster, server: &ApiServer| {
         server.kubectl(&["delete", "crd", "vrfrouteconfigurations.network.schiff.telekom.de"], "");
         a_tainted_node(&cluster, &node).await;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::lab::cluster::rights;
-use crate::lab::{ApiServer, Bridge, Image, LAB_MANIFESTS, Node, Spelling, lab_file};
+use crate::lab::{ApiServer, Bridge, LAB_MANIFESTS, Node, lab_file};
 
 const LIMIT: Duration = Duration::from_secs(180);
 const WINDOW: Duration = Duration::from_secs(15);
@@ -29,10 +29,7 @@ struct Rig {
 impl Rig {
     fn boot() -> Self {
         let bridge = Bridge::new();
-        let (node, server) = std::thread::scope(|scope| {
-            let server = scope.spawn(|| ApiServer::start(&bridge));
-            (Node::of_the_lab(&bridge, Image::Trixie, Spelling::Plain), server.join().unwrap())
-        });
+        let (server, node) = ApiServer::with_node(&bridge);
         node.write(KUBECONFIG, server.kubeconfig("agent"));
         Self { node, server, _bridge: bridge }
     }

@@ -332,11 +332,7 @@ fn manifest(name: &str, spec: &str) -> String {
 #[test]
 fn of_a_hundred_objects_eight_say_why_they_are_left_out_until_they_are_mended() {
     let bridge = Bridge::new();
-    let (server, node) = std::thread::scope(|scope| {
-        let server = scope.spawn(|| ApiServer::start(&bridge));
-        let node = LabNode::of_the_lab(&bridge, Image::Trixie, Spelling::Plain);
-        (server.join().unwrap(), node)
-    });
+    let (server, node) = ApiServer::with_node(&bridge);
     with_server(&server, async |cluster: Cluster, server: &ApiServer| {
         node.write(
             "/opt/network-operator/config.yaml",
