@@ -164,21 +164,21 @@ fn known(vrf: &VrfName, config: &OperatorConfig) -> Result<(), Fault> {
 fn aggregates(texts: &[String]) -> Result<BTreeSet<IpNet>, Fault> {
     let mut nets = BTreeSet::new();
     for (index, text) in texts.iter().enumerate() {
-        let field = format!("spec.aggregate[{index}]");
-        let net = network(&field, text)?;
+        let field = || format!("spec.aggregate[{index}]");
+        let net = network(field, text)?;
         if net.trunc() != net {
             let message = PrefixRuleError::HostBits { prefix: net, network: net.trunc() };
-            return Err(Fault::value(field, message, format!("write {}", net.trunc())));
+            return Err(Fault::value(field(), message, format!("write {}", net.trunc())));
         }
         nets.insert(net);
     }
     Ok(nets)
 }
 
-fn network(field: &str, text: &str) -> Result<IpNet, Fault> {
+fn network(field: impl FnOnce() -> String, text: &str) -> Result<IpNet, Fault> {
     text.parse().map_err(|_| {
         let message = format!("{text:?} is not a network in CIDR notation");
-        Fault::value(field, message, "write it as in 203.0.113.0/24 or 2001:db8::/32")
+        Fault::value(field(), message, "write it as in 203.0.113.0/24 or 2001:db8::/32")
     })
 }
 
@@ -187,12 +187,12 @@ fn rules(list: &str, items: &[RouteItem]) -> Result<Vec<PrefixRule>, Fault> {
     let mut seqs = BTreeMap::new();
     let mut matches = BTreeSet::new();
     for (index, item) in items.iter().enumerate() {
-        let place = format!("{list}[{index}]");
-        let rule = rule(&place, index, item)?;
+        let place = |field: &str| format!("{list}[{index}].{field}");
+        let rule = rule(place, index, item)?;
         if let Some(first) = seqs.insert(rule.seq(), index) {
             let message = format!("seq {} already belongs to {list}[{first}]", rule.seq());
             let cure = "give each item its own number, or leave seq out of all of them";
-            return Err(Fault::new(format!("{place}.seq"), RejectionReason::DuplicateItem, message, cure));
+            return Err(Fault::new(place("seq"), RejectionReason::DuplicateItem, message, cure));
         }
         // The first of two that say the same counts, and FRR keeps no second one.
         if matches.insert((rule.prefix(), item.ge, item.le, rule.action())) {
@@ -203,9 +203,10 @@ fn rules(list: &str, items: &[RouteItem]) -> Result<Vec<PrefixRule>, Fault> {
     Ok(rules)
 }
 
-fn rule(place: &str, index: usize, item: &RouteItem) -> Result<PrefixRule, Fault> {
+/// The item at `index`; `place` names a field of it.
+fn rule(place: impl Fn(&str) -> String, index: usize, item: &RouteItem) -> Result<PrefixRule, Fault> {
     let RouteItem { cidr, seq, ge, le, action } = item;
-    let prefix = network(&format!("{place}.cidr"), cidr)?;
+    let prefix = network(|| place("cidr"), cidr)?;
     let action = match action {
         RouteAction::Permit => Action::Permit,
         RouteAction::Deny => Action::Deny,
@@ -219,7 +220,7 @@ fn rule(place: &str, index: usize, item: &RouteItem) -> Result<PrefixRule, Fault
             PrefixRuleError::GeAboveLe { .. } => ("ge", "swap them, or leave one out".to_owned()),
             PrefixRuleError::Seq(_) => ("seq", "use a number in that range, or leave it out".to_owned()),
         };
-        Fault::value(format!("{place}.{field}"), error, cure)
+        Fault::value(place(field), error, cure)
     })
 }
 
