@@ -26,9 +26,9 @@ soak: setup fuzz
 fuzz: setup-fuzzer
 	fuzz/run.sh $${FUZZ_SECONDS:-$$((300 / $${SOAK_SCALE:-1}))}
 
-## bench: what the eBPF router costs per packet and what a routed path carries with it, what rendering, links, changes and starts take beside other tools, and what the agent takes at rest (as root; an hour)
+## bench: what the eBPF router costs per packet and what a routed path carries with it, what rendering, links, changes and starts take beside other tools, what the agent takes at rest, and what its metrics take (as root; an hour and a half)
 bench: setup
-	$(CARGO) bench --locked --bench router --bench render --bench links --bench runs --bench rest
+	$(CARGO) bench --locked --bench router --bench render --bench links --bench runs --bench rest --bench scrapes
 
 ## unit: the tests that need neither root nor the lab
 unit:

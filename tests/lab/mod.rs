@@ -18,6 +18,7 @@ pub mod cluster;
 mod fabric;
 mod foreign;
 mod node;
+mod outside;
 mod program;
 pub mod random;
 pub mod reach;
@@ -32,6 +33,7 @@ pub use claims::Claim;
 pub use fabric::{Fabric, LAB_MANIFESTS, MANIFESTS, Spelling, lab_file};
 pub use foreign::{Foreign, foreign};
 pub use node::{Down, Image, Node, Output};
+pub use outside::Outside;
 pub use program::{said_under_uml, under_qemu, under_uml};
 pub use sessions::{Sessions, sessions};
 

@@ -240,9 +240,13 @@ impl Node {
     /// From now on it comes first on the cores of this machine: what is timed on it is its own doing then, and not that of the nodes
     /// beside it.
     pub fn comes_first(&self) {
-        let group = self.machine.child.id().to_string();
-        let done = Command::new("renice").args(["-n", "-10", "-g", &group]).output().unwrap();
+        let done = Command::new("renice").args(["-n", "-10", "-g", &self.group().to_string()]).output().unwrap();
         assert!(done.status.success(), "renice: {}", String::from_utf8_lossy(&done.stderr));
+    }
+
+    /// The process group of the machine.
+    pub(super) fn group(&self) -> u32 {
+        self.machine.child.id()
     }
 
     /// Begins a node of a name and image.

@@ -21,4 +21,3 @@ mod objects;
 mod progress;
 mod rig;
 mod scale;
-mod scrapes;
