@@ -1,6 +1,6 @@
 //! The agent in a node, as a unit of its systemd.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::Node;
@@ -24,6 +24,39 @@ fn shipped(key: &str) -> &'static str {
 /// Names of capabilities, whatever their order and case.
 fn words(value: &str) -> BTreeSet<String> {
     value.split_whitespace().map(str::to_lowercase).collect()
+}
+
+/// What the kernel says of a process.
+#[derive(Debug)]
+pub struct Process {
+    status: String,
+    mounts: String,
+}
+
+/// What may be done below a mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    ReadOnly,
+    Written,
+}
+
+impl Process {
+    /// A line of `/proc/PID/status`.
+    pub fn status(&self, key: &str) -> &str {
+        let value = self.status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
+        value.unwrap_or_else(|| panic!("no {key} in {}", self.status)).trim()
+    }
+
+    /// What is mounted where it looks; of mounts above each other, the one that it sees.
+    pub fn mounts(&self) -> BTreeMap<String, Access> {
+        let mounts = self.mounts.lines().map(|line| {
+            let fields: Vec<_> = line.split(' ').collect();
+            let access =
+                if fields[5].split(',').any(|option| option == "ro") { Access::ReadOnly } else { Access::Written };
+            (fields[4].to_owned(), access)
+        });
+        mounts.collect()
+    }
 }
 
 impl Node {
@@ -63,25 +96,30 @@ impl Node {
             assert_eq!(words(value), words(shipped(key)), "{key}");
         }
         // What systemd is told, and what the kernel holds the process to, are two things.
-        let process = self.ok("echo /proc/$(systemctl show -P MainPID network-operator)");
-        let status = self.read(&format!("{}/status", process.trim()));
-        let of = |key: &str| status.lines().find_map(|line| line.strip_prefix(key)).map(str::trim);
-        let bounding = u64::from_str_radix(of("CapBnd:").unwrap(), 16).unwrap();
-        assert_eq!(bounding.count_ones() as usize, words(shipped("CapabilityBoundingSet")).len(), "{status}");
+        let process = self.process();
+        let bounding = u64::from_str_radix(process.status("CapBnd"), 16).unwrap();
+        assert_eq!(bounding.count_ones() as usize, words(shipped("CapabilityBoundingSet")).len(), "{process:?}");
         // 2: there is a filter of system calls.
-        assert_eq!((of("NoNewPrivs:"), of("Seccomp:")), (Some("1"), Some("2")), "{status}");
-        let mounts = self.read(&format!("{}/mountinfo", process.trim()));
-        let mut root = mounts.lines().filter_map(|line| {
-            let fields: Vec<_> = line.split(' ').collect();
-            (fields[4] == "/").then(|| fields[5].to_owned())
-        });
-        assert!(root.next_back().is_some_and(|options| options.split(',').any(|option| option == "ro")), "{mounts}");
+        assert_eq!((process.status("NoNewPrivs"), process.status("Seccomp")), ("1", "2"), "{process:?}");
+        assert_eq!(process.mounts().get("/"), Some(&Access::ReadOnly), "{process:?}");
+        self.assert_refused_nothing();
+    }
+
+    /// Asserts that neither the kernel nor the API server has refused the agent anything so far.
+    pub fn assert_refused_nothing(&self) {
         // Program and maps of the eBPF router are pinned, in a folder below one that is read-only.
         self.ok("ls /sys/fs/bpf/network-operator/router-*");
         let log = self.agent_log();
-        for refusal in ["EPERM", "Operation not permitted", "Read-only file system", "Permission denied"] {
+        for refusal in ["EPERM", "Operation not permitted", "Read-only file system", "Permission denied", "forbidden"] {
             assert!(!log.contains(refusal), "{refusal:?} is in the log of {}:\n{log}", self.name());
         }
+    }
+
+    /// The agent as the kernel has it.
+    pub fn process(&self) -> Process {
+        let folder = self.ok("echo /proc/$(systemctl show -P MainPID network-operator)");
+        let read = |name: &str| self.read(&format!("{}/{name}", folder.trim()));
+        Process { status: read("status"), mounts: read("mountinfo") }
     }
 
     /// Stops the agent with SIGTERM.

@@ -114,15 +114,14 @@ impl ApiServer {
         }
     }
 
-    /// Starts the controllers that watch over nodes: one takes away what belongs to an object that is gone, one says of a node
-    /// that is not heard of any more that it is not ready.
-    pub fn start_controllers(&mut self) {
+    /// Starts controllers, by their names in kube-controller-manager.
+    pub fn start_controllers(&mut self, names: &str) {
         let kubeconfig = self.path("kubeconfig");
         self.controllers = Some(self.spawn(
             "kube-controller-manager",
             &[
                 &format!("--kubeconfig={kubeconfig}"),
-                "--controllers=garbagecollector,nodelifecycle",
+                &format!("--controllers={names}"),
                 "--node-monitor-period=2s",
                 "--node-monitor-grace-period=20s",
                 "--leader-elect=false",
@@ -140,10 +139,14 @@ impl ApiServer {
         }
     }
 
-    /// A client configuration for whoever has the token. The server's certificate brings its own authority along.
+    /// By whom a client knows the server. Its certificate brings its own authority along.
+    pub fn authority(&self) -> String {
+        fs::read_to_string(self.path("certs/apiserver.crt")).unwrap()
+    }
+
+    /// A client configuration for whoever has the token.
     pub fn kubeconfig(&self, token: &str) -> String {
-        let certificates = fs::read(self.path("certs/apiserver.crt")).unwrap();
-        let authority = BASE64_STANDARD.encode(certificates);
+        let authority = BASE64_STANDARD.encode(self.authority());
         format!(
             "apiVersion: v1\nkind: Config\ncurrent-context: lab\nclusters:\n- name: lab\n  cluster: {{server: 'https://{HOST}:6443', certificate-authority-data: {authority}}}\nusers:\n- name: lab\n  user: {{token: {token}}}\ncontexts:\n- name: lab\n  context: {{cluster: lab, user: lab}}\n"
         )
@@ -173,9 +176,27 @@ impl ApiServer {
         if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
     }
 
+    /// Runs shell commands in a folder, where an administrator has kubectl and kustomize, for that long at most. Gives what they printed, and
+    /// what they said, too, where one of them fails.
+    pub fn shell(&self, folder: &Path, limit: Duration, script: &str) -> Result<String, String> {
+        let programs = [program("kubectl"), artefact("kustomize/usr/bin/kustomize")];
+        let programs = programs.iter().map(|program| program.parent().unwrap().to_owned());
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let path = std::env::join_paths(programs.chain(std::env::split_paths(&path))).unwrap();
+        let limit = limit.as_secs().to_string();
+        let mut command = Command::new("ip");
+        command
+            .args(["netns", "exec", &self.netns, "timeout", &limit])
+            .args(["bash", "-exo", "pipefail", "-c", script]);
+        command.current_dir(folder).env("PATH", path).env("HOME", folder).env("KUBECONFIG", self.path("kubeconfig"));
+        let output = command.stdin(Stdio::null()).output().unwrap();
+        let [printed, said] = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        if output.status.success() { Ok(printed) } else { Err(format!("{}:\n{printed}\n{said}", output.status)) }
+    }
+
     /// How a client that has the token reaches the server, from the namespace where it listens.
     pub fn config(&self, token: &str) -> kube::Config {
-        let certificates = fs::read_to_string(self.path("certs/apiserver.crt")).unwrap();
+        let certificates = self.authority();
         let authority = certificates.split("-----").filter(|part| part.contains('\n') && part.len() > 100);
         let authority = authority.map(|text| BASE64_STANDARD.decode(text.replace('\n', "")).unwrap()).collect();
         let mut config = kube::Config::new(format!("https://{HOST}:6443").parse().unwrap());

@@ -21,6 +21,7 @@ mod main_job;
 mod metrics;
 mod migration;
 mod netlink;
+mod newcomer;
 mod notrack;
 mod packets;
 mod reboot;

@@ -153,7 +153,8 @@ fn three_nodes_say_what_they_run_and_one_that_stops_or_goes_is_seen() {
         let nodes: Vec<_> = nodes.collect();
         (server.join().unwrap(), nodes.into_iter().map(|node| node.join().unwrap()).collect::<Vec<LabNode>>())
     });
-    server.start_controllers();
+    // What belongs to an object that is gone is taken away, and a node that is not heard of any more is not ready.
+    server.start_controllers("garbagecollector,nodelifecycle");
     with_server(&server, async |cluster: Cluster, server: &ApiServer| {
         let alive = Arc::new(Mutex::new(BTreeSet::new()));
         for node in &nodes {
