@@ -5,7 +5,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::rendered::{by_name, chart, chart_text, deploy, helm, kustomize, overlays, pod};
+use crate::rendered::{by_name, chart, chart_text, deploy, helm, kustomize, objects, overlays, pod};
 
 /// Files that the chart's templates become, and with which values.
 fn generated() -> Vec<(Value, &'static str, &'static str)> {
@@ -75,6 +75,10 @@ fn the_chart_passes_helms_lint_and_says_no_to_what_cannot_be() {
     let mut refused = vec![
         (json!({"agent": {"debouce": "30s"}}), "debouce"),
         (json!({"agent": {"debounce": "soon"}}), "debounce"),
+        (json!({"agent": {"updateStrategy": "Recreate"}}), "updateStrategy"),
+        // Nobody would be replaced, or more agents than there are.
+        (json!({"agent": {"maxUnavailable": "0%"}}), "maxUnavailable"),
+        (json!({"agent": {"maxUnavailable": "101%"}}), "maxUnavailable"),
         // The agent finishes a run for 25 s.
         (json!({"agent": {"terminationGracePeriodSeconds": 25}}), "terminationGracePeriodSeconds"),
         (json!({"monitoring": {"podMonitor": {"enabled": true}}}), "Prometheus does not reach agent.listen.address"),
@@ -90,6 +94,19 @@ fn the_chart_passes_helms_lint_and_says_no_to_what_cannot_be() {
     // 1 is a recommendation: it asks for an icon.
     assert!(messages.iter().all(|message| message["severity"] == 1), "{messages:?}");
     assert_eq!(answer.crds.len(), 2);
+}
+
+#[test]
+fn agents_of_both_kinds_are_replaced_in_the_way_that_the_values_say() {
+    let rolling = json!({"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 3}});
+    for (way, meant) in [("RollingUpdate", rolling), ("OnDelete", json!({"type": "OnDelete"}))] {
+        let agent = json!({"updateStrategy": way, "maxUnavailable": 3});
+        let texts = chart(&json!({"agent": agent, "onlyAttachBpf": {"enabled": true}}));
+        for template in ["daemonset.yaml", "only-attach-bpf.yaml"] {
+            let set = objects(&texts[template]).remove(0);
+            assert_eq!(set["spec"]["updateStrategy"], meant, "{template}");
+        }
+    }
 }
 
 #[test]

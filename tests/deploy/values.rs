@@ -47,6 +47,7 @@ fn changes() -> Vec<(&'static str, Value, &'static str, &'static str)> {
         ("agent.priorityClassName", json!("seven"), AGENT, "priorityClassName: seven"),
         ("agent.tolerations", tolerated.clone(), ROUTER, "key: seven"),
         ("agent.nodeSelector", json!({"seven": "7"}), AGENT, "nodeSelector:\n        seven: \"7\""),
+        ("agent.updateStrategy", json!("OnDelete"), AGENT, "updateStrategy: {type: OnDelete}\n"),
         ("agent.maxUnavailable", json!("7%"), AGENT, "maxUnavailable: 7%"),
         ("agent.terminationGracePeriodSeconds", json!(77), ROUTER, "terminationGracePeriodSeconds: 77"),
         ("agent.podLabels", json!({"seven": "label"}), AGENT, "seven: label"),

@@ -3,6 +3,11 @@
 {{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}{{ with .Values.image.digest }}@{{ . }}{{ end }}
 {{- end }}
 
+{{/* How a DaemonSet replaces its agents. */}}
+{{- define "updateStrategy" -}}
+{type: {{ .Values.agent.updateStrategy }}{{ if eq .Values.agent.updateStrategy "RollingUpdate" }}, rollingUpdate: {maxUnavailable: {{ .Values.agent.maxUnavailable }}}{{ end }}}
+{{- end }}
+
 {{/* An agent of the DaemonSet that is named, in a pod's metadata. */}}
 {{- define "podMetadata" -}}
 labels:
