@@ -1,14 +1,16 @@
 //! A real API server takes every manifest, and refuses them where a field is misspelt.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::lab::{ApiServer, Bridge};
-use crate::rendered::{by_name, chart_text, kustomize, overlays};
+use crate::rendered::{by_name, chart, chart_text, helm, kustomize, objects, overlays};
+use crate::values::each_changed;
 
 const LIMIT: Duration = Duration::from_secs(60);
 const POLICY: &str = "ValidatingAdmissionPolicy";
@@ -71,42 +73,83 @@ const FIELDS: [(&str, &str); 16] = [
     ("ValidatingAdmissionPolicyBinding", "policyName"),
 ];
 
-#[test]
-fn an_api_server_takes_all_manifests_and_none_with_a_misspelt_field() {
-    let bridge = Bridge::new();
-    let server = ApiServer::start(&bridge);
-    server.kubectl(&["apply", "-f", "-"], include_str!("../../testdata/deploy/kinds-of-others.yaml"));
-    server.kubectl(&["wait", "--for=condition=Established", "crd", "--all"], "");
-    let admission = server.kubectl(&["api-resources", "--api-group=admissionregistration.k8s.io", "-o=name"], "");
-    let knows_policies = admission.contains("validatingadmissionpolicies.");
-    let (everything, _) = overlays().pop().unwrap();
-    let everything = by_name(&kustomize(everything));
-    // kubectl looks at fields by what the server publishes of its kinds, a while after they are established.
-    for (kind, field) in FIELDS {
-        let all = everything.iter().filter(|([of, ..], _)| of == kind).map(|(_, object)| object);
-        let object = all.into_iter().find(|object| object.to_string().contains(&format!("\"{field}\":"))).unwrap();
+/// An API server that knows the kinds of others.
+struct Asked {
+    server: ApiServer,
+    _bridge: Bridge,
+    knows_policies: bool,
+}
+
+impl Asked {
+    fn new() -> Self {
+        let bridge = Bridge::new();
+        let server = ApiServer::start(&bridge);
+        server.kubectl(&["apply", "-f", "-"], include_str!("../../testdata/deploy/kinds-of-others.yaml"));
+        server.kubectl(&["wait", "--for=condition=Established", "crd", "--all"], "");
+        let admission = server.kubectl(&["api-resources", "--api-group=admissionregistration.k8s.io", "-o=name"], "");
+        let knows_policies = admission.contains("validatingadmissionpolicies.");
+        Self { server, _bridge: bridge, knows_policies }
+    }
+
+    /// kubectl looks at fields by what the server publishes of its kinds, a while after they are established.
+    fn finds_what_is_misspelt(&self, object: &Value, field: &str) {
+        let kind = object["kind"].as_str().unwrap();
         let wrong = misspelt(object, field);
         if kind.starts_with(POLICY) {
             assert!(policy_is_good(object) && !policy_is_good(&wrong), "{kind}: {field}");
-            if !knows_policies {
-                continue;
+            if !self.knows_policies {
+                return;
             }
         }
-        until(kind, || dry_run(&server, object));
-        let words = until(kind, || dry_run(&server, &wrong).err().ok_or_else(|| format!("{field}s is taken")));
+        until(kind, || dry_run(&self.server, object));
+        let words = until(kind, || dry_run(&self.server, &wrong).err().ok_or_else(|| format!("{field}s is taken")));
         assert!(words.contains(&format!("{field}s")), "{kind}: {words}");
+    }
+
+    /// Asks about all of them at once.
+    fn takes(&self, objects: Vec<Value>) -> Result<(), String> {
+        let unknown = |object: &Value| !self.knows_policies && object["kind"].as_str().unwrap().starts_with(POLICY);
+        let (policies, rest): (Vec<_>, Vec<_>) = objects.into_iter().partition(unknown);
+        if let Some(bad) = policies.iter().find(|policy| !policy_is_good(policy)) {
+            return Err(bad.to_string());
+        }
+        let answer = dry_run(&self.server, &json!({"apiVersion": "v1", "kind": "List", "items": rest}))?;
+        let taken = answer.matches("(server dry run)").count();
+        if taken == rest.len() { Ok(()) } else { Err(format!("{taken} of {}: {answer}", rest.len())) }
+    }
+}
+
+/// The objects of the chart with each value changed in turn, each object once.
+fn of_each_value() -> Vec<Value> {
+    let rendered = helm(&each_changed()).1.into_iter().map(Result::unwrap);
+    let all = rendered.flat_map(|texts| objects(&texts.into_values().collect::<Vec<_>>().join("\n---\n")));
+    let distinct: BTreeMap<String, Value> = all.map(|object| (object.to_string(), object)).collect();
+    distinct.into_values().collect()
+}
+
+#[test]
+fn an_api_server_takes_all_manifests_and_none_with_a_misspelt_field() {
+    let asked = Asked::new();
+    let (everything, _) = overlays().pop().unwrap();
+    let everything = by_name(&kustomize(everything));
+    for (kind, field) in FIELDS {
+        let all = everything.iter().filter(|([of, ..], _)| of == kind).map(|(_, object)| object);
+        let object = all.into_iter().find(|object| object.to_string().contains(&format!("\"{field}\":"))).unwrap();
+        asked.finds_what_is_misspelt(object, field);
     }
     let kinds = everything.keys().map(|[kind, ..]| kind.as_str());
     kinds.for_each(|kind| assert!(kind == "ServiceAccount" || FIELDS.iter().any(|(of, _)| *of == kind), "{kind}"));
     for (folder, values) in overlays() {
         for text in [kustomize(folder), chart_text(&values)] {
-            let (policies, rest): (Vec<_>, Vec<_>) = by_name(&text)
-                .into_values()
-                .partition(|object| !knows_policies && object["kind"].as_str().unwrap().starts_with(POLICY));
-            assert!(policies.iter().all(policy_is_good), "{folder}");
-            let list = serde_json::json!({"apiVersion": "v1", "kind": "List", "items": rest});
-            let answer = dry_run(&server, &list).unwrap_or_else(|error| panic!("{folder}: {error}"));
-            assert_eq!(answer.matches("(server dry run)").count(), rest.len(), "{folder}: {answer}");
+            asked.takes(by_name(&text).into_values().collect()).unwrap_or_else(|error| panic!("{folder}: {error}"));
         }
     }
+    let changed = of_each_value();
+    // A value may be in more than one object, and every kind of the chart has one at least.
+    assert!(changed.len() > each_changed().len(), "{}", changed.len());
+    asked.takes(changed).unwrap();
+    // What the chart cannot tell, the API server does.
+    let no_label = json!({"agent": {"podLabels": {"seven": "not a label"}}});
+    let refused = asked.takes(objects(&chart(&no_label)["daemonset.yaml"])).unwrap_err();
+    assert!(refused.contains("not a label"), "{refused}");
 }

@@ -101,6 +101,17 @@ fn before(path: &str) -> Value {
     values
 }
 
+fn after(path: &str, value: &Value) -> Value {
+    let mut values = before(path);
+    set(&mut values, path, value.clone());
+    values
+}
+
+/// Values with each of them changed in turn.
+pub(crate) fn each_changed() -> Vec<Value> {
+    changes().into_iter().map(|(path, value, ..)| after(path, &value)).collect()
+}
+
 fn set(values: &mut Value, path: &str, value: Value) {
     let place = path.split('.').fold(values, |place, key| {
         if place.is_null() {
@@ -138,9 +149,7 @@ fn each_value_alone_changes_what_it_is_for() {
     assert_eq!(told.len(), changes.len());
     let mut sets = Vec::new();
     for (path, value, ..) in &changes {
-        let mut after = before(path);
-        set(&mut after, path, value.clone());
-        sets.extend([before(path), after]);
+        sets.extend([before(path), after(path, value)]);
     }
     let rendered: Vec<_> = helm(&sets).1.into_iter().map(Result::unwrap).collect();
     for ((path, _, file, meant), pair) in changes.iter().zip(rendered.chunks(2)) {
