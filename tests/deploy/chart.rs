@@ -76,6 +76,8 @@ fn the_chart_passes_helms_lint_and_says_no_to_what_cannot_be() {
         (json!({"agent": {"debouce": "30s"}}), "debouce"),
         (json!({"agent": {"debounce": "soon"}}), "debounce"),
         (json!({"agent": {"updateStrategy": "Recreate"}}), "updateStrategy"),
+        // A rule without ports is for all of them.
+        (json!({"webhook": {"networkPolicy": {"apiServerPorts": []}}}), "apiServerPorts"),
         // Nobody would be replaced, or more agents than there are.
         (json!({"agent": {"maxUnavailable": "0%"}}), "maxUnavailable"),
         (json!({"agent": {"maxUnavailable": "101%"}}), "maxUnavailable"),

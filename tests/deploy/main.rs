@@ -18,3 +18,4 @@ mod rights;
 mod server;
 mod unit;
 mod values;
+mod webhook;

@@ -1,4 +1,4 @@
-//! The agents' rights: an API server that writes down what they ask for sees each of them used, and none missing.
+//! The rights of agents and webhook: an API server that writes down what they ask for sees each of them used, and none missing.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,22 +15,42 @@ use crate::lab::cluster::{Agent, Cluster, rights_of_routers, until, with_server}
 use crate::lab::{ApiServer, Bridge};
 use crate::rendered::{chart, objects};
 
-const AUDIT: &str =
-    "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules:\n- {level: Metadata, users: [agent, router]}\n- {level: None}\n";
+pub(crate) const AUDIT: &str = "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules:\n- {level: Metadata, users: [agent, router, webhook]}\n- {level: None}\n";
 
-/// A right: group, resource, verb.
-type Right = (String, String, String);
+/// A right; the namespace is that of a Role, the name that of the only object that a rule is for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Right {
+    pub(crate) group: String,
+    pub(crate) resource: String,
+    pub(crate) verb: String,
+    namespace: String,
+    name: String,
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
 
 /// What a template of the chart grants.
-fn granted(template: &str) -> BTreeSet<Right> {
+pub(crate) fn granted(template: &str) -> BTreeSet<Right> {
     let mut granted = BTreeSet::new();
-    for object in objects(&chart(&json!({"onlyAttachBpf": {"enabled": true}}))[template]) {
+    let everything = json!({"onlyAttachBpf": {"enabled": true}, "webhook": {"enabled": true}});
+    for object in objects(&chart(&everything)[template]) {
+        let namespace = text(&object["metadata"]["namespace"]);
         for rule in object["rules"].as_array().into_iter().flatten() {
-            let words = |key: &str| rule[key].as_array().unwrap().iter().map(|word| word.as_str().unwrap().to_owned());
+            let words = |key: &str| rule[key].as_array().into_iter().flatten().map(text);
+            let names: Vec<String> = words("resourceNames").collect();
+            assert!(names.len() < 2, "{rule}");
             for (group, resource) in
-                words("apiGroups").flat_map(|group| words("resources").map(move |resource| (group.clone(), resource)))
+                words("apiGroups").flat_map(|group| words("resources").map(move |of| (group.clone(), of)))
             {
-                granted.extend(words("verbs").map(|verb| (group.clone(), resource.clone(), verb)));
+                granted.extend(words("verbs").map(|verb| Right {
+                    group: group.clone(),
+                    resource: resource.clone(),
+                    verb,
+                    namespace: namespace.clone(),
+                    name: names.concat(),
+                }));
             }
         }
     }
@@ -43,29 +63,48 @@ fn asked(log: &str) -> (BTreeSet<Right>, Vec<String>) {
     // The last line may be half written.
     for event in log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
         let Some(object) = event.get("objectRef") else { continue };
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let resource = [text(&object["resource"]), text(&object["subresource"])];
         let resource = resource.join("/").trim_end_matches('/').to_owned();
         if event["responseStatus"]["code"] == 403 {
             forbidden.push(event.to_string());
         }
-        asked.insert((text(&object["apiGroup"]), resource, text(&event["verb"])));
+        let (namespace, name) = (text(&object["namespace"]), text(&object["name"]));
+        asked.insert(Right { group: text(&object["apiGroup"]), resource, verb: text(&event["verb"]), namespace, name });
     }
     (asked, forbidden)
 }
 
+/// Whether the right covers what was asked for.
+fn covers(right: &Right, asked: &Right) -> bool {
+    let name = if right.name.is_empty() { String::new() } else { asked.name.clone() };
+    *right == Right { name, ..asked.clone() }
+}
+
+/// What was asked for without a right to it, and rights to what nobody asked for.
+fn differences<'a>(granted: &'a BTreeSet<Right>, asked: &'a BTreeSet<Right>) -> [Vec<&'a Right>; 2] {
+    let missing = asked.iter().filter(|asked| !granted.iter().any(|right| covers(right, asked)));
+    let unused = granted.iter().filter(|right| !asked.iter().any(|asked| covers(right, asked)));
+    [missing.collect(), unused.collect()]
+}
+
 /// Waits until each right has been used. Nothing else is asked for, also not a renewal of the Lease later.
-async fn all_are_used(server: &ApiServer, granted: &BTreeSet<Right>) {
+pub(crate) async fn all_are_used(server: &ApiServer, granted: &BTreeSet<Right>) {
     let look = async || {
         let (asked, forbidden) = asked(&server.audit());
         assert_eq!(forbidden, [""; 0]);
-        assert!(asked.is_subset(granted), "{:?}", asked.difference(granted));
-        let unused: Vec<_> = granted.difference(&asked).collect();
-        if unused.is_empty() { Ok(()) } else { Err(format!("{unused:?}\n{}", server.log_of("router"))) }
+        let [missing, unused] = differences(granted, &asked);
+        assert!(missing.is_empty(), "{missing:?}");
+        if unused.is_empty() { Ok(asked) } else { Err(format!("{unused:?}\n{}", server.log_of("router"))) }
     };
     until("nobody asked for", look).await;
     tokio::time::sleep(Duration::from_secs(6)).await;
-    look().await.unwrap();
+    let asked = look().await.unwrap();
+    for right in granted {
+        let mut fewer = granted.clone();
+        fewer.remove(right);
+        let [missing, _] = differences(&fewer, &asked);
+        assert!(!missing.is_empty(), "nobody would miss {right:?}");
+    }
 }
 
 /// Gives a Node this taint, and no other.
@@ -80,6 +119,9 @@ fn agents_use_each_of_their_rights_and_need_no_other() {
     let server = ApiServer::audited(&bridge, AUDIT);
     let granted = granted("rbac.yaml");
     assert!(granted.len() > 15, "{granted:?}");
+    // The API server cannot know the name of what is not there yet.
+    let leases = granted.iter().filter(|right| right.resource == "leases" && right.verb != "create");
+    leases.for_each(|right| assert_eq!(right.name, "network-operator", "{right:?}"));
     with_server(&server, async |cluster: Cluster, server: &ApiServer| {
         let client = Client::try_from(server.config("agent")).unwrap();
         for name in ["node-1", "node-2", "node-3"] {
@@ -103,7 +145,7 @@ fn an_agent_of_the_router_alone_uses_each_of_its_rights_and_needs_no_other() {
     let bridge = Bridge::new();
     let server = ApiServer::audited(&bridge, AUDIT);
     let granted = granted("only-attach-bpf-rbac.yaml");
-    let resources: BTreeSet<&str> = granted.iter().map(|(_, resource, _)| resource.as_str()).collect();
+    let resources: BTreeSet<&str> = granted.iter().map(|right| right.resource.as_str()).collect();
     assert_eq!(resources, BTreeSet::from(["nodes", "nodes/status"]));
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("config.yaml"), "bpfInterfaces: [port]\n").unwrap();

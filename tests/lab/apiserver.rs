@@ -139,7 +139,7 @@ impl ApiServer {
         }
     }
 
-    /// By whom a client knows the server. Its certificate brings its own authority along.
+    /// By whom a client knows the server, in PEM: its certificate brings its own authority along.
     pub fn authority(&self) -> String {
         fs::read_to_string(self.path("certs/apiserver.crt")).unwrap()
     }

@@ -13,6 +13,7 @@ mod agent;
 mod apiserver;
 mod attributes;
 mod bridge;
+pub mod certificate;
 mod claims;
 pub mod cluster;
 mod container;

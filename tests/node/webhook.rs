@@ -8,7 +8,6 @@ use std::process::{Child, Command};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-use base64::prelude::{BASE64_STANDARD, Engine};
 use kube::api::{ApiResource, DynamicObject, PostParams};
 use kube::{Api, Client};
 use network_operator::api::VrfRouteConfiguration;
@@ -16,6 +15,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
+use crate::lab::certificate::{authorities, certify, documented};
 use crate::lab::cluster::{Cluster, until, webhook, with_server};
 use crate::lab::random::Random;
 use crate::lab::{ApiServer, Bridge, HOST};
@@ -36,8 +36,7 @@ impl Webhook {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("config.yaml"), OPERATOR_FILE).unwrap();
         fs::write(folder.path().join("frr.conf.tpl"), TEMPLATE).unwrap();
-        documented(folder.path(), "# The authority", "# The certificate");
-        documented(folder.path(), "# The certificate", "```");
+        certify(folder.path());
         let process = server.start_webhook(folder.path());
         server.kubectl(&["apply", "-f", "-"], &webhook(&authorities(folder.path(), &["ca.crt"])));
         Self { folder, process }
@@ -58,22 +57,6 @@ impl Drop for Webhook {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
-}
-
-/// Runs the commands of docs/webhook.md from one line to another one.
-fn documented(folder: &Path, from: &str, to: &str) {
-    let text = include_str!("../../docs/webhook.md");
-    let (_, text) = text.split_once(from).unwrap();
-    let (commands, _) = text.split_once(to).unwrap();
-    let name = "DNS:network-operator-webhook.kube-system.svc";
-    let commands = commands.replace(name, &format!("IP:{HOST}"));
-    let output = Command::new("sh").current_dir(folder).args(["-ec", &format!("#{commands}")]).output().unwrap();
-    assert!(output.status.success(), "{commands}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
-fn authorities(folder: &Path, names: &[&str]) -> String {
-    let texts: Vec<Vec<u8>> = names.iter().map(|name| fs::read(folder.join(name)).unwrap()).collect();
-    BASE64_STANDARD.encode(texts.concat())
 }
 
 fn object(name: &str, spec: Value) -> Value {
