@@ -1,5 +1,7 @@
 //! The admission policy: an agent can do to its own node what it does, and nothing else.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicySpec};
 use kube_cel::KubeCelExt;
 use kube_cel::cel::{Context, Program, ResolveResult, Value as Cel, to_value};
@@ -7,6 +9,7 @@ use network_operator::health::node::{CONDITION, UNREADY};
 use serde_json::{Value, json};
 
 use crate::rendered::{chart, objects, pod};
+use crate::rights::granted;
 
 /// One request to the API server, by the agent of node-1.
 struct Request {
@@ -23,7 +26,9 @@ fn policy() -> ValidatingAdmissionPolicySpec {
 
 /// Whom it is about.
 fn condition() -> String {
-    policy().match_conditions.unwrap().remove(0).expression
+    let mut conditions = policy().match_conditions.unwrap();
+    assert_eq!(conditions.len(), 1, "all conditions must hold");
+    conditions.remove(0).expression
 }
 
 fn evaluate(context: &Context<'_>, expression: &str) -> Result<Cel, String> {
@@ -36,10 +41,13 @@ fn refused(request: &Request) -> Vec<String> {
     let Request { resource, old, new, extra } = request;
     let mut context = Context::default().with_all();
     context.add_function("dyn", |value: Cel| -> ResolveResult { Ok(value) });
-    let asked = json!({
+    let mut asked = json!({
         "resource": {"group": "", "version": "v1", "resource": resource},
-        "userInfo": {"username": "system:serviceaccount:kube-system:network-operator", "extra": extra},
+        "userInfo": {"username": "system:serviceaccount:kube-system:network-operator"},
     });
+    if !extra.is_null() {
+        asked["userInfo"]["extra"] = extra.clone();
+    }
     for (name, value) in [("object", new), ("oldObject", old), ("request", &asked)] {
         context.add_variable_from_value(name, to_value(value).unwrap());
     }
@@ -70,11 +78,21 @@ fn the_policy_is_about_the_accounts_of_agents_of_both_kinds_and_no_others() {
     let account = |template: &str| pod(&texts[template]).0["serviceAccountName"].as_str().unwrap().to_owned();
     let [whole, router] = ["daemonset.yaml", "only-attach-bpf.yaml"].map(account);
     assert_ne!(whole, router, "each kind has rights of its own");
-    for (account, bound) in [(whole.as_str(), true), (router.as_str(), true), ("network-operator-webhook", false)] {
+    let account = |namespace: &str, name: &str| format!("system:serviceaccount:{namespace}:{name}");
+    for (user, bound) in [
+        (account("kube-system", &whole), true),
+        (account("kube-system", &router), true),
+        (account("kube-system", "network-operator-webhook"), false),
+        (account("kube-system", "node-controller"), false),
+        (account("default", &whole), false),
+        (whole.clone(), false),
+        ("system:node:node-1".to_owned(), false),
+        ("kubernetes-admin".to_owned(), false),
+    ] {
         let mut context = Context::default().with_all();
-        let asked = json!({"userInfo": {"username": format!("system:serviceaccount:kube-system:{account}")}});
+        let asked = json!({"userInfo": {"username": user}});
         context.add_variable_from_value("request", to_value(&asked).unwrap());
-        assert_eq!(evaluate(&context, &condition()), Ok(Cel::Bool(bound)), "{account}");
+        assert_eq!(evaluate(&context, &condition()), Ok(Cel::Bool(bound)), "{user}");
     }
 }
 
@@ -86,7 +104,7 @@ fn node() -> Value {
     json!({
         "apiVersion": "v1", "kind": "Node",
         "metadata": {
-            "name": "node-1", "uid": "1", "resourceVersion": "7", "labels": {"zone": "a"}, "annotations": {"note": "x"},
+            "name": "node-1", "uid": "1", "resourceVersion": "7", "generation": 1, "labels": {"zone": "a"}, "annotations": {"note": "x"},
             "managedFields": [{"manager": "kubelet"}],
         },
         "spec": {
@@ -107,7 +125,7 @@ fn node() -> Value {
 /// A change of the node by a JSON patch, as the agent's are.
 fn changed(patch: Value) -> Request {
     let mut new = node();
-    new["metadata"]["resourceVersion"] = json!("8");
+    (new["metadata"]["resourceVersion"], new["metadata"]["generation"]) = (json!("8"), json!(2));
     new["metadata"]["managedFields"] = json!([{"manager": "kubelet"}, {"manager": "network-operator"}]);
     let patch: json_patch::Patch = serde_json::from_value(patch).unwrap();
     json_patch::patch(&mut new, &patch).unwrap();
@@ -126,6 +144,16 @@ fn an_agent_may_do_what_it_does() {
     let event = json!({"metadata": {"name": "x"}, "source": {"component": "network-operator", "host": "node-1"}});
     let mut taken_over = created("leases", lease.clone());
     taken_over.old = json!({"metadata": {"name": "network-operator"}, "spec": {"holderIdentity": "node-2"}});
+    let mut told = created("nodenetworkstates", json!({"metadata": {"name": "node-1"}, "status": {"vrfs": []}}));
+    told.old = state.clone();
+    // A Node that somebody has just made.
+    let mut fresh = created("nodes", json!({"metadata": {"name": "node-1"}}));
+    (fresh.old, fresh.new["spec"]) = (fresh.new.clone(), json!({"taints": [ours]}));
+    let mut heard = created("nodes", json!({"metadata": {"name": "node-1"}}));
+    (heard.old, heard.new["status"]) =
+        (heard.new.clone(), json!({"conditions": [{"type": CONDITION, "status": "True"}]}));
+    let mut emptied = changed(json!([]));
+    (emptied.old, emptied.new) = (fresh.new.clone(), fresh.old.clone());
     let mut marked = changed(json!([]));
     marked.old["spec"]["taints"].as_array_mut().unwrap().push(ours.clone());
     let mut bare = changed(json!([{"op": "remove", "path": "/spec/taints"}]));
@@ -137,9 +165,13 @@ fn an_agent_may_do_what_it_does() {
         changed(json!([{"op": "add", "path": "/spec/taints/-", "value": ours}])),
         marked,
         bare,
+        fresh,
+        heard,
+        emptied,
         changed(json!([{"op": "replace", "path": "/status/conditions/1/status", "value": "True"}])),
         changed(json!([{"op": "remove", "path": "/status/conditions/1"}])),
         created("nodenetworkstates", state),
+        told,
         created("leases", lease),
         taken_over,
         created("events", event),
@@ -160,10 +192,20 @@ fn an_agent_may_do_nothing_else() {
     of_another.extra = json!({"authentication.kubernetes.io/node-name": ["node-2"]});
     let mut unbound = changed(json!([]));
     unbound.extra = json!({});
+    let mut unknown = changed(json!([]));
+    unknown.extra = Value::Null;
+    let mut told_of_another = created("nodenetworkstates", named("node-2"));
+    told_of_another.old = named("node-2");
+    let mut heard_of_another =
+        changed(json!([{"op": "replace", "path": "/status/conditions/1/status", "value": "True"}]));
+    heard_of_another.extra = of_another.extra.clone();
     let own = "its own node and its own NodeNetworkState";
     for (request, words) in [
         (of_another, own),
+        (heard_of_another, own),
         (unbound, "names no node"),
+        (unknown, "names no node"),
+        (told_of_another, own),
         (created("nodenetworkstates", named("node-2")), own),
         (add("/metadata/labels/node-role.kubernetes.io~1control-plane", json!("")), "labels, annotations"),
         (remove("/metadata/labels/zone"), "labels, annotations"),
@@ -190,7 +232,12 @@ fn an_agent_may_do_nothing_else() {
         (lease("kube-scheduler", "node-1"), "takes the Lease network-operator only"),
         (created("leases", named("network-operator")), "takes the Lease"),
         (created("events", json!({"metadata": {"name": "x"}, "source": {"host": "node-2"}})), "events in the name"),
+        (created("leases", json!({"metadata": {"name": "network-operator"}, "spec": {}})), "takes the Lease"),
         (created("events", named("x")), "events in the name"),
+        (
+            created("events", json!({"metadata": {"name": "x"}, "source": {"component": "kubelet"}})),
+            "events in the name",
+        ),
     ] {
         let messages = refused(&request);
         assert!(messages.iter().any(|message| message.contains(words)), "{words}: {messages:?}: {}", request.new);
@@ -198,24 +245,57 @@ fn an_agent_may_do_nothing_else() {
     }
 }
 
-#[test]
-fn the_policy_is_asked_about_all_that_an_agent_may_write_but_the_summary() {
-    let policy = policy();
-    let rules = policy.match_constraints.unwrap().resource_rules.unwrap();
-    let asked: Vec<String> = rules.into_iter().flat_map(|rule| rule.resources.unwrap()).collect();
-    let texts = chart(&json!({"onlyAttachBpf": {"enabled": true}}));
-    for object in ["rbac.yaml", "only-attach-bpf-rbac.yaml"].into_iter().flat_map(|name| objects(&texts[name])) {
-        for rule in object["rules"].as_array().into_iter().flatten() {
-            let verbs = rule["verbs"].as_array().unwrap();
-            let writes =
-                verbs.iter().any(|verb| ["create", "update", "patch", "delete"].contains(&verb.as_str().unwrap()));
-            for resource in rule["resources"].as_array().unwrap().iter().filter(|_| writes) {
-                let resource = resource.as_str().unwrap();
-                // One agent writes it for all nodes.
-                let known = resource == "vrfrouteconfigurations/status" || asked.iter().any(|asked| asked == resource);
-                assert!(known, "{resource}");
+/// A resource with its group, and what is done to it.
+type Write = (String, String, &'static str);
+
+/// What the policy is asked about.
+fn asked_about() -> BTreeSet<Write> {
+    let rules = policy().match_constraints.unwrap().resource_rules.unwrap();
+    let mut asked = BTreeSet::new();
+    for rule in rules {
+        assert_eq!(rule.api_versions.unwrap(), ["*"]);
+        for operation in rule.operations.unwrap() {
+            let operation = ["CREATE", "UPDATE", "DELETE"].into_iter().find(|known| *known == operation).unwrap();
+            for group in rule.api_groups.as_deref().unwrap() {
+                let resources = rule.resources.iter().flatten();
+                asked.extend(resources.map(|resource| (group.clone(), resource.clone(), operation)));
             }
         }
     }
-    assert_eq!(policy.failure_policy.as_deref(), Some("Fail"));
+    asked
+}
+
+/// What agents of either kind may write.
+fn writes() -> BTreeSet<Write> {
+    let rights = ["rbac.yaml", "only-attach-bpf-rbac.yaml"].into_iter().flat_map(granted);
+    let write = |verb: &str| match verb {
+        "get" | "list" | "watch" => None,
+        "create" => Some("CREATE"),
+        "update" | "patch" => Some("UPDATE"),
+        "delete" | "deletecollection" => Some("DELETE"),
+        other => panic!("{other}"),
+    };
+    let writes = rights.filter_map(|right| Some((right.group, right.resource, write(&right.verb)?)));
+    writes.collect()
+}
+
+#[test]
+fn the_policy_is_asked_about_all_that_an_agent_may_write_but_the_summary() {
+    let (asked, writes) = (asked_about(), writes());
+    let unasked: Vec<&Write> = writes.difference(&asked).collect();
+    // One agent writes it for all nodes.
+    let summary = ("network.schiff.telekom.de".to_owned(), "vrfrouteconfigurations/status".to_owned(), "UPDATE");
+    assert_eq!(unasked, [&summary]);
+    assert!(writes.len() > 5, "{writes:?}");
+}
+
+#[test]
+fn what_the_policy_says_no_to_is_denied() {
+    let all = objects(&chart(&json!({}))["admission-policy.yaml"]);
+    let [policy, binding] = all.as_slice() else { panic!("a policy and its binding: {all:?}") };
+    assert_eq!(policy["spec"]["failurePolicy"], "Fail");
+    // Without selectors: for all objects.
+    assert_eq!(binding["spec"], json!({"policyName": policy["metadata"]["name"], "validationActions": ["Deny"]}));
+    let constraints = policy["spec"]["matchConstraints"].as_object().unwrap();
+    assert_eq!(constraints.keys().collect::<Vec<_>>(), ["resourceRules"]);
 }
