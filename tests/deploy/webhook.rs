@@ -139,7 +139,7 @@ fn filter(policy: &Value, pod: &Value, container: &Value) -> String {
     let into = rules(policy, container, "ingress", "from", "ip saddr");
     let out = rules(policy, container, "egress", "to", &format!("meta skuid {user} ip daddr"));
     format!(
-        "table inet policy {{
+        "table inet webhook {{
          counter refused {{ }}
          chain in {{ type filter hook input priority 0;
          {into}tcp dport {port} counter name refused reject with tcp reset
@@ -182,7 +182,7 @@ fn the_webhook_judges_as_it_is_confined_with_each_of_its_rights_and_no_other_pac
     let filter = filter(&objects(&texts["network-policy.yaml"])[0], &pod, &container);
     let (good, said) = run(&mut inside(&bridge, &["nft", &filter]));
     assert!(good, "{filter}: {said}");
-    let refused = || run(&mut inside(&bridge, &["nft", "list", "counter", "inet", "policy", "refused"])).1;
+    let refused = || run(&mut inside(&bridge, &["nft", "list", "counter", "inet", "webhook", "refused"])).1;
     with_server(&server, async |cluster: Cluster, server: &ApiServer| {
         cluster.object("first", 10).await;
         server.kubectl(&["apply", "-f", "-"], &webhook(&authorities(&folder.path().join("tls"), &["ca.crt"])));
