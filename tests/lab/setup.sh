@@ -17,7 +17,7 @@ Usage: $0 [rust] [packages] [kernel] [images] [apiserver] [helm] [kustomize]    
              built where KUBEBUILDER_ASSETS names a folder that holds them and etcd
   helm       Helm's Go SDK as a Python package, in an environment of its own, to render the chart
   kustomize  kustomize of Debian 13; it is unpacked and not installed
-  rust       a look at the Rust tool chain: 1.95 or later must be there
+  rust       a look at the Rust tool chain, 1.95 or later must be there, and the crates of Cargo.lock
   fuzzer     cargo-fuzz from crates.io, for the fuzz targets of the long tests
   sbom       cargo-cyclonedx from crates.io, for the list of what is linked into the program
 
@@ -173,6 +173,8 @@ rust() {
   version=$("$cargo" --version | awk '{print $2}')
   [ "$(printf '1.95.0\n%s\n' "$version" | sort -V | head -n 1)" = 1.95.0 ] ||
     die "cargo $version is too old: 1.95 or later is needed ('rustup update stable')"
+  # Those of all platforms, which `cargo metadata` reads, also without a network.
+  (cd "$here/../.." && "$cargo" fetch --quiet --locked) || die "the crates of Cargo.lock cannot be had from crates.io"
   say "Rust $version: ready"
 }
 
