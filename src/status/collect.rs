@@ -96,7 +96,7 @@ async fn sum_up(client: Client, us: &str) {
             else => return,
         };
         if let Heard::Error(error) = &heard {
-            tracing::warn!(%error, "what the nodes say cannot be summed up; does the service account have get, list and watch on vrfrouteconfigurations, nodenetworkstates and nodes?");
+            tracing::warn!(%error, "what the nodes say cannot be summed up; does the service account have list and watch on vrfrouteconfigurations, nodenetworkstates and nodes?");
         }
         if heard == Heard::New {
             let soon = Instant::now() + WINDOW;

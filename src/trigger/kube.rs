@@ -220,7 +220,7 @@ fn status(error: &watcher::Error) -> Option<u16> {
 fn describe(error: &watcher::Error) -> String {
     let cure = match status(error) {
         Some(404) => "; is the CRD installed? (`network-operator crds | kubectl apply -f -`)",
-        Some(401 | 403) => "; the service account needs get, list and watch on vrfrouteconfigurations",
+        Some(401 | 403) => "; the service account needs list and watch on vrfrouteconfigurations",
         _ => "",
     };
     with_causes(error) + cure
