@@ -55,7 +55,7 @@ impl Node {
             let mut parts: Vec<_> = in_group(node.group()).filter_map(part).collect();
             parts.sort_by(|(one, _), (other, _)| other.total_cmp(one));
             match parts[..] {
-                [(part, pid), (second, _), ..] if part > 0.99 && second < 0.95 => Ok(Outside { pid }),
+                [(part, pid), (second, _), ..] if part > 0.9999 && second < 0.9999 => Ok(Outside { pid }),
                 _ => Err(format!("{pid}: {:?}", &parts[..parts.len().min(5)])),
             }
         })
