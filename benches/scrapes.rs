@@ -28,9 +28,11 @@ const BOUND_MS: u32 = 250;
 /// What the allocator may keep more than after the first tenth, in kB.
 const GROWTH_KB: i64 = 1024;
 const LIMIT: Duration = Duration::from_secs(3600);
-/// Once FRR answers vtysh so often in a row, each time sooner than that, it has settled.
+/// Once so many answers in a row were told sooner than that, FRR has settled.
 const IN_A_ROW: usize = 20;
 const SLOW_MS: u32 = 1000;
+/// How often it is said that it has not.
+const SHOWN: Duration = Duration::from_secs(60);
 
 /// In the node: prints how many ms each of so many answers took.
 const ASK: &str = r#"for n in $(seq "$1"); do
@@ -82,10 +84,15 @@ fn within(part: usize, took: &mut [u32]) -> u32 {
     took[(took.len() * part / 100).min(took.len() - 1)]
 }
 
-/// Waits until FRR has done what a change of all VRFs gives it to do: until then it answers nobody for seconds, vtysh no more than us.
+/// Waits until FRR has done what a change of all VRFs gives it to do: until then it answers nobody for seconds.
 fn rests(node: &Node) {
-    node.wait("FRR answers vtysh at once again and again", LIMIT, |node| {
-        let slow = (0..IN_A_ROW).map(|_| ask(node, ASK_VTYSH, 1)[0]).find(|took| *took >= SLOW_MS);
+    let mut begin = Instant::now();
+    node.wait("metrics are told at once again and again", LIMIT, |node| {
+        let slow = (0..IN_A_ROW).map(|_| ask(node, ASK, 1)[0]).find(|took| *took >= SLOW_MS);
+        if begin.elapsed() > SHOWN {
+            begin = Instant::now();
+            println!("FRR has not settled: an answer took {slow:?} ms");
+        }
         slow.map_or(Ok(()), |took| Err(format!("{took} ms")))
     });
 }

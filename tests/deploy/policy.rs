@@ -180,33 +180,24 @@ fn an_agent_may_do_what_it_does() {
     }
 }
 
+/// Each request is refused, with these words.
+fn assert_refused<const N: usize>(cases: [(Request, &str); N]) {
+    for (request, words) in cases {
+        let messages = refused(&request);
+        assert!(messages.iter().any(|message| message.contains(words)), "{words}: {messages:?}: {}", request.new);
+        assert!(!messages.iter().any(|message| message.contains("Err(")), "{messages:?}");
+    }
+}
+
+fn named(name: &str) -> Value {
+    json!({"metadata": {"name": name}})
+}
+
 #[test]
-fn an_agent_may_do_nothing_else() {
+fn an_agent_may_do_nothing_else_to_its_node() {
     let add = |path: &str, value: Value| changed(json!([{"op": "add", "path": path, "value": value}]));
     let remove = |path: &str| changed(json!([{"op": "remove", "path": path}]));
-    let named = |name: &str| json!({"metadata": {"name": name}});
-    let lease = |name: &str, holder: &str| {
-        created("leases", json!({"metadata": {"name": name}, "spec": {"holderIdentity": holder}}))
-    };
-    let mut of_another = changed(json!([{"op": "remove", "path": "/spec/taints/1"}]));
-    of_another.extra = json!({"authentication.kubernetes.io/node-name": ["node-2"]});
-    let mut unbound = changed(json!([]));
-    unbound.extra = json!({});
-    let mut unknown = changed(json!([]));
-    unknown.extra = Value::Null;
-    let mut told_of_another = created("nodenetworkstates", named("node-2"));
-    told_of_another.old = named("node-2");
-    let mut heard_of_another =
-        changed(json!([{"op": "replace", "path": "/status/conditions/1/status", "value": "True"}]));
-    heard_of_another.extra = of_another.extra.clone();
-    let own = "its own node and its own NodeNetworkState";
-    for (request, words) in [
-        (of_another, own),
-        (heard_of_another, own),
-        (unbound, "names no node"),
-        (unknown, "names no node"),
-        (told_of_another, own),
-        (created("nodenetworkstates", named("node-2")), own),
+    assert_refused([
         (add("/metadata/labels/node-role.kubernetes.io~1control-plane", json!("")), "labels, annotations"),
         (remove("/metadata/labels/zone"), "labels, annotations"),
         (remove("/metadata/labels"), "labels, annotations"),
@@ -228,21 +219,42 @@ fn an_agent_may_do_nothing_else() {
         (add("/status/capacity/cpu", json!("64")), "in the status"),
         (remove("/status/capacity"), "in the status"),
         (add("/status/addresses", json!([{"type": "InternalIP", "address": "192.0.2.1"}])), "in the status"),
+    ]);
+}
+
+#[test]
+fn an_agent_may_do_nothing_in_the_name_of_another() {
+    let lease = |name: &str, holder: &str| {
+        created("leases", json!({"metadata": {"name": name}, "spec": {"holderIdentity": holder}}))
+    };
+    let event = |source: Value| created("events", json!({"metadata": {"name": "x"}, "source": source}));
+    let mut of_another = changed(json!([{"op": "remove", "path": "/spec/taints/1"}]));
+    of_another.extra = json!({"authentication.kubernetes.io/node-name": ["node-2"]});
+    let mut unbound = changed(json!([]));
+    unbound.extra = json!({});
+    let mut unknown = changed(json!([]));
+    unknown.extra = Value::Null;
+    let mut told_of_another = created("nodenetworkstates", named("node-2"));
+    told_of_another.old = named("node-2");
+    let mut heard_of_another =
+        changed(json!([{"op": "replace", "path": "/status/conditions/1/status", "value": "True"}]));
+    heard_of_another.extra = of_another.extra.clone();
+    let own = "its own node and its own NodeNetworkState";
+    assert_refused([
+        (of_another, own),
+        (heard_of_another, own),
+        (unbound, "names no node"),
+        (unknown, "names no node"),
+        (told_of_another, own),
+        (created("nodenetworkstates", named("node-2")), own),
         (lease("network-operator", "node-2"), "in the name of its own node"),
         (lease("kube-scheduler", "node-1"), "takes the Lease network-operator only"),
         (created("leases", named("network-operator")), "takes the Lease"),
-        (created("events", json!({"metadata": {"name": "x"}, "source": {"host": "node-2"}})), "events in the name"),
         (created("leases", json!({"metadata": {"name": "network-operator"}, "spec": {}})), "takes the Lease"),
+        (event(json!({"host": "node-2"})), "events in the name"),
+        (event(json!({"component": "kubelet"})), "events in the name"),
         (created("events", named("x")), "events in the name"),
-        (
-            created("events", json!({"metadata": {"name": "x"}, "source": {"component": "kubelet"}})),
-            "events in the name",
-        ),
-    ] {
-        let messages = refused(&request);
-        assert!(messages.iter().any(|message| message.contains(words)), "{words}: {messages:?}: {}", request.new);
-        assert!(!messages.iter().any(|message| message.contains("Err(")), "{messages:?}");
-    }
+    ]);
 }
 
 /// A resource with its group, and what is done to it.

@@ -16,12 +16,19 @@ const MONITOR: &str = "pod-monitor.yaml";
 const RULES: &str = "prometheus-rules.yaml";
 const CERTIFICATES: &str = "webhook-cert-manager.yaml";
 
-/// Each leaf of values.yaml, another value, and what that brings into which file.
-fn changes() -> Vec<(&'static str, Value, &'static str, &'static str)> {
+/// A leaf of values.yaml, another value, and what that brings into which file.
+type Change = (&'static str, Value, &'static str, &'static str);
+
+fn changes() -> Vec<Change> {
+    [changes_of_agents(), changes_of_the_webhook(), changes_of_monitoring()].concat()
+}
+
+fn tolerated() -> Value {
+    json!([{"key": "seven", "operator": "Exists"}])
+}
+
+fn changes_of_agents() -> Vec<Change> {
     let digest = format!("sha256:{}", "0a".repeat(32));
-    let more = json!({"requests": {"cpu": "7m", "memory": "7Mi"}, "limits": {"memory": "77Mi"}});
-    let at = |path: &str| more.pointer(path).unwrap().clone();
-    let tolerated = json!([{"key": "seven", "operator": "Exists"}]);
     vec![
         ("image.repository", json!("registry.example/vrf"), AGENT, "image: registry.example/vrf:"),
         ("image.tag", json!("7.7"), WEBHOOK, "image: network-operator:7.7"),
@@ -41,11 +48,11 @@ fn changes() -> Vec<(&'static str, Value, &'static str, &'static str)> {
         ("agent.log.level", json!("debug"), AGENT, "{name: RUST_LOG, value: \"debug\"}"),
         ("agent.extraArgs", json!(["--templates=/opt/network-operator/templates"]), AGENT, "- --templates=/opt/"),
         ("agent.extraEnv", json!([{"name": "SEVEN", "value": "7"}]), ROUTER, "- name: SEVEN"),
-        ("agent.resources.requests.cpu", at("/requests/cpu"), AGENT, "cpu: 7m"),
-        ("agent.resources.requests.memory", at("/requests/memory"), ROUTER, "memory: 7Mi"),
-        ("agent.resources.limits.memory", at("/limits/memory"), AGENT, "memory: 77Mi"),
+        ("agent.resources.requests.cpu", json!("7m"), AGENT, "cpu: 7m"),
+        ("agent.resources.requests.memory", json!("7Mi"), ROUTER, "memory: 7Mi"),
+        ("agent.resources.limits.memory", json!("77Mi"), AGENT, "memory: 77Mi"),
         ("agent.priorityClassName", json!("seven"), AGENT, "priorityClassName: seven"),
-        ("agent.tolerations", tolerated.clone(), ROUTER, "key: seven"),
+        ("agent.tolerations", tolerated(), ROUTER, "key: seven"),
         ("agent.nodeSelector", json!({"seven": "7"}), AGENT, "nodeSelector:\n        seven: \"7\""),
         ("agent.updateStrategy", json!("OnDelete"), AGENT, "updateStrategy: {type: OnDelete}\n"),
         ("agent.maxUnavailable", json!("7%"), AGENT, "maxUnavailable: 7%"),
@@ -56,6 +63,11 @@ fn changes() -> Vec<(&'static str, Value, &'static str, &'static str)> {
         ("onlyAttachBpf.nodeLabel", json!("seven"), ROUTER, "{key: seven, operator: Exists}"),
         ("admissionPolicy.enabled", json!(true), POLICY, "kind: ValidatingAdmissionPolicyBinding"),
         ("admissionPolicy.taints", json!(["example.com/seven"]), POLICY, "'example.com/seven'"),
+    ]
+}
+
+fn changes_of_the_webhook() -> Vec<Change> {
+    vec![
         ("webhook.enabled", json!(true), WEBHOOK, "kind: Deployment"),
         ("webhook.replicas", json!(7), WEBHOOK, "replicas: 7"),
         ("webhook.listen", json!("0.0.0.0:7443"), WEBHOOK, "--listen=0.0.0.0:7443"),
@@ -67,15 +79,20 @@ fn changes() -> Vec<(&'static str, Value, &'static str, &'static str)> {
         ("webhook.failurePolicy", json!("Fail"), WEBHOOK, "failurePolicy: Fail"),
         ("webhook.timeoutSeconds", json!(7), WEBHOOK, "timeoutSeconds: 7"),
         ("webhook.logFormat", json!("json"), WEBHOOK, "--log-format=json"),
-        ("webhook.resources.requests.cpu", at("/requests/cpu"), WEBHOOK, "cpu: 7m"),
-        ("webhook.resources.requests.memory", at("/requests/memory"), WEBHOOK, "memory: 7Mi"),
-        ("webhook.resources.limits.memory", at("/limits/memory"), WEBHOOK, "memory: 77Mi"),
+        ("webhook.resources.requests.cpu", json!("7m"), WEBHOOK, "cpu: 7m"),
+        ("webhook.resources.requests.memory", json!("7Mi"), WEBHOOK, "memory: 7Mi"),
+        ("webhook.resources.limits.memory", json!("77Mi"), WEBHOOK, "memory: 77Mi"),
         ("webhook.priorityClassName", json!("seven"), WEBHOOK, "priorityClassName: seven"),
-        ("webhook.tolerations", tolerated, WEBHOOK, "key: seven"),
+        ("webhook.tolerations", tolerated(), WEBHOOK, "key: seven"),
         ("webhook.nodeSelector", json!({"seven": "7"}), WEBHOOK, "nodeSelector:\n        seven: \"7\""),
         ("webhook.networkPolicy.enabled", json!(true), NETWORK, "kind: NetworkPolicy"),
         ("webhook.networkPolicy.apiServerCIDRs", json!(["192.0.2.0/28"]), NETWORK, "ipBlock: {cidr: \"192.0.2.0/28\"}"),
         ("webhook.networkPolicy.apiServerPorts", json!([7443]), NETWORK, "{protocol: TCP, port: 7443}"),
+    ]
+}
+
+fn changes_of_monitoring() -> Vec<Change> {
+    vec![
         ("monitoring.podMonitor.enabled", json!(true), MONITOR, "kind: PodMonitor"),
         ("monitoring.podMonitor.labels", json!({"seven": "7"}), MONITOR, "seven: \"7\""),
         ("monitoring.podMonitor.interval", json!("7s"), MONITOR, "interval: 7s"),

@@ -100,6 +100,12 @@ impl Container {
         let of_container = ["allowPrivilegeEscalation", "capabilities", "privileged", "readOnlyRootFilesystem"];
         assert_known(&spec["securityContext"], &of_container);
         let security = &spec["securityContext"];
+        assert_known(&security["capabilities"], &["add", "drop"]);
+        assert_known(&spec["resources"], &["limits", "requests"]);
+        assert_known(&spec["resources"]["limits"], &["memory"]);
+        for probe in ["livenessProbe", "readinessProbe"] {
+            assert_known(&spec[probe]["httpGet"], &["host", "path", "port", "scheme"]);
+        }
         let fixed = [
             (&pod["hostNetwork"], json!(true)),
             (&pod["dnsPolicy"], json!("Default")),
@@ -122,6 +128,11 @@ impl Container {
     /// Its capabilities, by name.
     pub fn capabilities(&self) -> Vec<&str> {
         list(&self.spec["securityContext"]["capabilities"]["add"]).map(text).collect()
+    }
+
+    /// Its user and its group.
+    pub fn ids(&self) -> [u64; 2] {
+        ["runAsUser", "runAsGroup"].map(|key| self.pod["spec"]["securityContext"][key].as_u64().unwrap())
     }
 
     /// The same as the kernel prints them.

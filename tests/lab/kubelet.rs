@@ -65,8 +65,11 @@ impl Kubelet<'_> {
         self.gives_the_account(&pod);
         self.node.write(UNIT_FILE, container.unit((HOST, 6443)));
         self.node.ok("systemctl daemon-reload && systemctl start network-operator");
+        let begin = Instant::now();
         self.node.wait("the pod is ready", LIMIT, |_| {
-            self.asks(&container, "readinessProbe").map_err(|error| format!("{error}\n{}", self.node.last_words()))
+            let late = begin.elapsed() + Duration::from_secs(10) > LIMIT;
+            let words = || if late { self.node.last_words() } else { String::new() };
+            self.asks(&container, "readinessProbe").map_err(|error| format!("{error}\n{}", words()))
         });
         let mut status = addresses;
         status["phase"] = "Running".into();
@@ -148,7 +151,8 @@ impl Kubelet<'_> {
         if good { Ok(()) } else { Err(format!("{probe}: {}{}", answer.stdout, answer.stderr)) }
     }
 
-    /// Asserts that the kernel holds the container's process to what the pod says, and that it was refused nothing so far.
+    /// Asserts that the kernel holds the container's process to what the pod says, that it is the first one, and that it was refused nothing
+    /// so far.
     pub fn assert_confined(&self, container: &Container) {
         let process = self.node.process();
         let mask = format!("{:016x}", container.capability_mask());
@@ -164,6 +168,9 @@ impl Kubelet<'_> {
         ] {
             assert_eq!(process.status(key), value, "{key}");
         }
+        let ids = container.ids().map(|id| [id; 4].map(|id| id.to_string()).join("\t"));
+        assert_eq!([process.status("Uid"), process.status("Gid")], ids.each_ref().map(String::as_str));
+        assert_eq!(self.node.ok("systemctl show -P NRestarts network-operator").trim(), "0");
         // Of a root that is read-only it writes what is mounted for that, and what the kernel makes.
         let mounts = process.mounts().into_iter();
         let written =

@@ -11,7 +11,8 @@ const ADDRESS: &str = "198.51.100.1";
 const NODE: &str = "node-1";
 /// Taints of a new node, of which the agent takes the first away.
 const TAINTS: [&str; 2] = ["node.cloudprovider.kubernetes.io/uninitialized", "of-others"];
-const LIMIT: Duration = Duration::from_secs(150);
+/// Twice what the stand-in for the kubelet waits for, and what README has kubectl wait for.
+const LIMIT: Duration = Duration::from_secs(330);
 
 /// The code blocks of a text, with the language of each.
 fn blocks(text: &str) -> Vec<(&str, &str)> {
@@ -43,13 +44,13 @@ fn instead(text: &str, this: &str, that: &str) -> String {
     text.replace(this, that)
 }
 
-/// A node as Debian's packages leave it, and the address by which it is reached. The lab's image has bgpd on already.
+/// A node as Debian's packages leave it, and the address by which it is reached. The lab's image has bgpd on already, and lets watchfrr wait
+/// longer, which stays so.
 fn a_new_node(bridge: &Bridge) -> Node {
     let network = format!("ip addr add {ADDRESS}/24 dev vec0\nip link set vec0 up");
-    let forwards = "sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1";
     let without_bgpd = "sed -i 's/^bgpd=yes/bgpd=no/' /etc/frr/daemons";
     let node = Node::builder(NODE, Image::Bookworm).nic(bridge);
-    let node = node.boot_script(&network).boot_script(forwards).boot_script(without_bgpd).boot();
+    let node = node.boot_script(&network).boot_script(without_bgpd).boot();
     node.wait_for_frr();
     let changed = node.run("dpkg --verify frr").stdout;
     assert!(!changed.contains("/etc/frr/frr.conf"), "{changed}");
@@ -62,7 +63,11 @@ fn built(node: &Node, script: &str) -> String {
     let (copy, rest) = without(script, "scp target/release/network-operator ");
     let folder = copy.split_once(&format!(" root@{NODE}:")).unwrap().1;
     node.ok(&format!("ln -s /labbin/network-operator {folder}"));
-    let (push, _) = without(&rest, "podman push ");
+    let (push, rest) = without(&rest, "podman push ");
+    let (install, rest) = without(&rest, "apt-get install -y ");
+    assert!(install.ends_with(" podman"), "{install}");
+    assert_eq!(rest, "cargo build --release --locked\nmake image", "what makes the two");
+    assert!(include_str!("../../Makefile").contains("\nimage:\n"));
     let [_, _, made, pushed] = push.split(' ').collect::<Vec<_>>()[..] else { panic!("{push}") };
     assert_eq!(made, format!("network-operator:{}", env!("CARGO_PKG_VERSION")), "what `make image` makes");
     pushed.to_owned()
@@ -71,10 +76,11 @@ fn built(node: &Node, script: &str) -> String {
 /// Step 2. The node has no mirror of Debian: what would be installed must be there.
 fn prepared(node: &Node, script: &str) {
     let (install, rest) = without(script, "apt-get install -y ");
-    let packages = install.trim_start_matches("apt-get install -y ");
-    node.ok(&format!(
-        "dpkg-query -W -f '${{Status}}\\n' {packages} | grep -vx 'install ok installed' && exit 1 || true"
-    ));
+    let packages: Vec<&str> = install.trim_start_matches("apt-get install -y ").split(' ').collect();
+    assert!(packages.contains(&"frr"), "{install}");
+    for package in packages {
+        assert_eq!(node.ok(&format!("dpkg-query -W -f '${{Status}}' {package}")), "install ok installed", "{package}");
+    }
     node.ok(&format!("set -e\ncd /root\n{rest}"));
     node.wait_for_frr();
 }
@@ -152,6 +158,7 @@ fn the_commands_of_the_readme_install_it_as_the_readme_says() {
     assert_eq!(row(shown), row(table), "{printed}");
     it_is_on_the_node(&node, &template);
     it_is_told(&server);
+    it_is_on_no_other_node(&server);
     kubelet.assert_confined(&container);
     kubelet.asks(&container, "livenessProbe").unwrap();
 }
@@ -168,6 +175,21 @@ fn it_is_on_the_node(node: &Node, template: &str) {
         assert!(running.lines().any(|running| running == line), "no {line:?} in:\n{running}");
     }
     assert_eq!(node.read("/etc/frr/frr.conf.tpl"), template);
+}
+
+/// README's patch limits it to nodes with a label.
+fn it_is_on_no_other_node(server: &ApiServer) {
+    let get = [
+        "get",
+        "daemonset",
+        "-n",
+        "kube-system",
+        "network-operator",
+        "-o",
+        "jsonpath={.spec.template.spec.nodeSelector}",
+    ];
+    let selector: serde_json::Value = serde_json::from_str(&server.kubectl(&get, "")).unwrap();
+    assert!(selector.as_object().is_some_and(|labels| labels.len() == 1), "{selector}");
 }
 
 fn it_is_told(server: &ApiServer) {
