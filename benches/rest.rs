@@ -107,7 +107,10 @@ fn main() {
     let after = look();
     let [counted, user, kernel] = [0, 1, 2].map(|part| (after[part] - before[part]) / rests.as_secs_f64() * 100.0);
     let percent = user + kernel;
-    let said = node.agent_log().lines().count() - lines;
+    let log = node.agent_log();
+    let said: Vec<&str> = log.lines().skip(lines).collect();
+    said.iter().for_each(|line| println!("said: {line}"));
+    let said = said.len();
     let [resident, anonymous, most] = ["VmRSS", "RssAnon", "VmHWM"].map(|name| memory(&node, name));
     println!("| agent at rest | figure | bound |\n| --- | --- | --- |");
     println!(

@@ -91,7 +91,9 @@ fn rests(node: &Node) {
         let slow = (0..IN_A_ROW).map(|_| ask(node, ASK, 1)[0]).find(|took| *took >= SLOW_MS);
         if begin.elapsed() > SHOWN {
             begin = Instant::now();
-            println!("FRR has not settled: an answer took {slow:?} ms");
+            let free = node.ok("free -m | grep Mem:");
+            let resident = node.ok("ps -C zebra,bgpd,network-operator -o comm=,rss=,time= | tr '\\n' ';'");
+            println!("FRR has not settled: an answer took {slow:?} ms; {resident} {free}");
         }
         slow.map_or(Ok(()), |took| Err(format!("{took} ms")))
     });

@@ -341,3 +341,20 @@ fn addresses_and_as_numbers_of_labs_and_docs_are_those_for_documentation() {
     assert_eq!(bad, [""; 0]);
     assert!(seen > 300, "{seen}");
 }
+
+#[test]
+fn each_benchmark_is_run_by_make_bench_and_has_its_section() {
+    let cargo = include_str!("../Cargo.toml");
+    let names: Vec<&str> =
+        cargo.split("[[bench]]\nname = \"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
+    assert!(names.len() > 4, "{names:?}");
+    for name in names {
+        assert!(include_str!("../Makefile").contains(&format!(" --bench {name}")), "{name}");
+        assert!(
+            include_str!("../docs/benchmarks.md")
+                .lines()
+                .any(|line| line.starts_with("## ") && line.ends_with(&format!("(`{name}`)"))),
+            "{name}"
+        );
+    }
+}
