@@ -45,7 +45,7 @@ fn counted(node: &Node) -> f64 {
 
 /// CPU time of the node's kernel for the agent's process, in seconds (stime of proc(5), in ticks of 10 ms).
 fn kernel(node: &Node) -> f64 {
-    let ticks = node.ok("cut -d' ' -f15 /proc/$(systemctl show -P MainPID network-operator)/stat");
+    let ticks = node.ok(&format!("cut -d' ' -f15 /proc/{}/stat", node.agent_pid()));
     ticks.trim().parse::<f64>().unwrap() / 100.0
 }
 
@@ -60,12 +60,6 @@ fn a_call(node: &Node) -> [f64; 2] {
     let here = Command::new("python3").args(["-c", CALLS]).output().unwrap();
     let there = node.ok(&format!("python3 -c '{CALLS}'"));
     [there, String::from_utf8(here.stdout).unwrap()].map(|said| said.trim().parse().unwrap())
-}
-
-/// A figure of `/proc/PID/status`, in MB.
-fn memory(node: &Node, name: &str) -> f64 {
-    let found = node.ok(&format!("grep ^{name}: /proc/$(systemctl show -P MainPID network-operator)/status"));
-    found.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0
 }
 
 fn main() {
@@ -100,7 +94,7 @@ fn main() {
     });
     println!("{OBJECTS} objects in {VRFS} VRFs are applied; in {SETTLES:?} it is measured for {rests:?}");
     std::thread::sleep(SETTLES);
-    let outside = node.outside(node.ok("systemctl show -P MainPID network-operator").trim());
+    let outside = node.outside(&node.agent_pid());
     let look = || [counted(&node), outside.cpu().as_secs_f64(), kernel(&node)];
     let (before, lines) = (look(), node.agent_log().lines().count());
     std::thread::sleep(rests);
@@ -111,7 +105,9 @@ fn main() {
     let said: Vec<&str> = log.lines().skip(lines).collect();
     said.iter().for_each(|line| println!("said: {line}"));
     let said = said.len();
-    let [resident, anonymous, most] = ["VmRSS", "RssAnon", "VmHWM"].map(|name| memory(&node, name));
+    let process = node.process(&node.agent_pid());
+    let [resident, anonymous, most] =
+        ["VmRSS", "RssAnon", "VmHWM"].map(|name| f64::from(process.kilobytes(name)) / 1024.0);
     println!("| agent at rest | figure | bound |\n| --- | --- | --- |");
     println!(
         "| resident memory | {resident:.1} MB ({anonymous:.1} MB of it not of files; {most:.1} MB at most) | {MEMORY_MB} MB |"

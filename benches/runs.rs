@@ -137,15 +137,8 @@ fn at_rest(image: Image) -> AtRest {
     let no_op = (cpu(&node) - begin) / LOOKS as f64;
     let times = node.ok(&format!("bash -c 'for n in $(seq {LOOKS}); do {SHOW}; done; times' | tail -1"));
     let look = times.split_whitespace().map(of_times).sum::<f64>() * 1000.0 / LOOKS as f64;
-    let memory = |name: &str| {
-        let pid = match name {
-            "bgpd" => node.pid("bgpd"),
-            _ => node.ok("systemctl show -P MainPID network-operator").trim().to_owned(),
-        };
-        let line = node.ok(&format!("grep ^VmRSS: /proc/{pid}/status"));
-        line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0
-    };
-    let (resident, bgpd) = (memory("network-operator"), memory("bgpd"));
+    let [resident, bgpd] =
+        [node.agent_pid(), node.pid("bgpd")].map(|pid| f64::from(node.process(&pid).kilobytes("VmRSS")) / 1024.0);
     let before = node.says("run ended");
     node.ok("systemctl restart network-operator");
     node.agent_says("run ended", before, LIMIT);

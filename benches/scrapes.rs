@@ -99,11 +99,6 @@ fn rests(node: &Node) {
     });
 }
 
-fn resident_kb(node: &Node) -> i64 {
-    let status = node.ok("grep VmRSS /proc/$(systemctl show -P MainPID network-operator)/status");
-    status.split_whitespace().nth(1).unwrap().parse().unwrap()
-}
-
 fn main() {
     let count: usize = std::env::var("SCRAPES").map_or(SCRAPES, |text| text.parse().expect("SCRAPES is a number"));
     assert!(count >= 2 * PART, "SCRAPES is at least {}", 2 * PART);
@@ -126,9 +121,10 @@ fn main() {
         assert!(told.contains(&format!("\nnetwork_operator_{metric}{{")), "{metric}: {told}");
     }
     assert_eq!(told.lines().filter(|line| line.starts_with("network_operator_frr_vni_up{")).count(), VRFS);
-    let before = resident_kb(&node);
+    let resident = || i64::from(node.process(&node.agent_pid()).kilobytes("VmRSS"));
+    let before = resident();
     took.extend(ask(&node, ASK, count - count / 10));
-    let grown = resident_kb(&node) - before;
+    let grown = resident() - before;
     let kilobytes = told.len() / 1024;
     println!(
         "\n| {count} answers of {kilobytes} kB, {VRFS} VRFs, FRR {} | `/metrics` | `vtysh` asked the same of FRR | ratio |",

@@ -86,8 +86,7 @@ impl Asked {
         let server = ApiServer::start(&bridge);
         server.kubectl(&["apply", "-f", "-"], include_str!("../../testdata/deploy/kinds-of-others.yaml"));
         server.kubectl(&["wait", "--for=condition=Established", "crd", "--all"], "");
-        let admission = server.kubectl(&["api-resources", "--api-group=admissionregistration.k8s.io", "-o=name"], "");
-        let knows_policies = admission.contains("validatingadmissionpolicies.");
+        let knows_policies = server.knows_policies();
         Self { server, _bridge: bridge, knows_policies }
     }
 

@@ -47,6 +47,12 @@ impl Process {
         value.unwrap_or_else(|| panic!("no {key} in {}", self.status)).trim()
     }
 
+    /// A line of `/proc/PID/status` that is an amount of memory, in kB.
+    pub fn kilobytes(&self, key: &str) -> u32 {
+        let value = self.status(key);
+        value.strip_suffix(" kB").and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("{key}: {value}"))
+    }
+
     /// What is mounted where it looks; of mounts above each other, the one that it sees.
     pub fn mounts(&self) -> BTreeMap<String, Access> {
         let mounts = self.mounts.lines().map(|line| {
@@ -96,7 +102,7 @@ impl Node {
             assert_eq!(words(value), words(shipped(key)), "{key}");
         }
         // What systemd is told, and what the kernel holds the process to, are two things.
-        let process = self.process();
+        let process = self.process(&self.agent_pid());
         let bounding = u64::from_str_radix(process.status("CapBnd"), 16).unwrap();
         assert_eq!(bounding.count_ones() as usize, words(shipped("CapabilityBoundingSet")).len(), "{process:?}");
         // 2: there is a filter of system calls.
@@ -115,10 +121,14 @@ impl Node {
         }
     }
 
-    /// The agent as the kernel has it.
-    pub fn process(&self) -> Process {
-        let folder = self.ok("echo /proc/$(systemctl show -P MainPID network-operator)");
-        let read = |name: &str| self.read(&format!("{}/{name}", folder.trim()));
+    /// Process number of the agent.
+    pub fn agent_pid(&self) -> String {
+        self.ok("systemctl show -P MainPID network-operator").trim().to_owned()
+    }
+
+    /// A process as the kernel has it.
+    pub fn process(&self, pid: &str) -> Process {
+        let read = |name: &str| self.read(&format!("/proc/{pid}/{name}"));
         Process { status: read("status"), mounts: read("mountinfo") }
     }
 

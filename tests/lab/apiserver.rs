@@ -139,6 +139,12 @@ impl ApiServer {
         }
     }
 
+    /// Whether it has ValidatingAdmissionPolicies: Kubernetes 1.30 and later.
+    pub fn knows_policies(&self) -> bool {
+        let kinds = self.kubectl(&["api-resources", "--api-group=admissionregistration.k8s.io", "-o=name"], "");
+        kinds.contains("validatingadmissionpolicies.")
+    }
+
     /// By whom a client knows the server, in PEM: its certificate brings its own authority along.
     pub fn authority(&self) -> String {
         fs::read_to_string(self.path("certs/apiserver.crt")).unwrap()

@@ -81,16 +81,12 @@ impl Kubelet<'_> {
 
     /// Binds the pod that the DaemonSet's controller made for this node, and gives its name.
     fn scheduled(&self, pods: &str, daemon_set: &str) -> String {
-        let begin = Instant::now();
-        let pod = loop {
+        let pod = self.node.wait("its DaemonSet has a pod", LIMIT, |_| {
             let list = self.get(pods);
             let owned = |pod: &&Value| pod["metadata"]["ownerReferences"][0]["name"] == daemon_set;
-            if let Some(pod) = list["items"].as_array().unwrap().iter().find(owned) {
-                break pod.clone();
-            }
-            assert!(begin.elapsed() < LIMIT, "no pod of {daemon_set} in {list}");
-            std::thread::sleep(Duration::from_millis(200));
-        };
+            let found = list["items"].as_array().unwrap().iter().find(owned).cloned();
+            found.ok_or_else(|| format!("no pod of {daemon_set} in {list}"))
+        });
         let affinity = &pod["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"];
         let fields = json!([{"key": "metadata.name", "operator": "In", "values": [self.node.name()]}]);
         assert_eq!(affinity["nodeSelectorTerms"][0]["matchFields"], fields, "{affinity}");
@@ -154,7 +150,7 @@ impl Kubelet<'_> {
     /// Asserts that the kernel holds the container's process to what the pod says, that it is the first one, and that it was refused nothing
     /// so far.
     pub fn assert_confined(&self, container: &Container) {
-        let process = self.node.process();
+        let process = self.node.process(&self.node.agent_pid());
         let mask = format!("{:016x}", container.capability_mask());
         for (key, value) in [
             ("CapBnd", mask.as_str()),
