@@ -14,6 +14,11 @@ const UNIT_FILE: &str = "/etc/systemd/system/network-operator.service";
 /// Of what the unit says, what systemd is asked about.
 const ASKED: [&str; 3] = ["CapabilityBoundingSet", "ProtectSystem", "NoNewPrivileges"];
 
+/// Waits until a text stands in so many lines of the agent's journal, for so many seconds. What it finds is printed: grep ends at the first
+/// line where nobody would see it.
+const FOLLOW: &str = r#"exec 3< <(exec journalctl -u network-operator -o cat --no-tail -f)
+timeout "$2" grep -cFm "$1" -- "$0" <&3; kill $!"#;
+
 /// The value of a key that the unit has once.
 fn shipped(key: &str) -> &'static str {
     let values: Vec<_> = UNIT.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix('=')).collect();
@@ -174,12 +179,17 @@ impl Node {
         self.ok("journalctl -u network-operator -o cat --no-pager")
     }
 
-    /// Waits until the agent has said a text more often than `before`, and gives how often it has now.
+    /// Waits until the agent has said a text more often than `before`, and gives how often it has now. Who asks the node again and again
+    /// keeps it from its work: it is the node that waits for the next line.
     pub fn agent_says(&self, text: &str, before: usize, limit: Duration) -> usize {
+        let quoted = text.replace('\'', r"'\''");
+        // Less than what a command may take.
+        let seconds = limit.as_secs().clamp(1, 60);
+        let next = format!("bash -c '{FOLLOW}' '{quoted}' {} {seconds}", before + 1);
         self.wait(&format!("the agent says {text:?}"), limit, |node| {
-            let log = node.agent_log();
-            let count = log.lines().filter(|line| line.contains(text)).count();
-            if count > before { Ok(count) } else { Err(format!("{count} times in:\n{}", node.last_words())) }
+            let left = node.run(&next);
+            let count = node.says(text);
+            if count > before { Ok(count) } else { Err(format!("{count} times {}", left.stderr)) }
         })
     }
 

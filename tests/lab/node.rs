@@ -325,16 +325,19 @@ impl Node {
         self.ok(&format!("cat {path}"))
     }
 
-    /// Asks again until the answer is Ok; says what was last seen where it never is.
+    /// Asks again until the answer is Ok; says what was last seen where it never is. Between two answers the node has as long for its own
+    /// work as one took, up to two seconds.
     pub fn wait<T>(&self, what: &str, limit: Duration, mut ask: impl FnMut(&Self) -> Result<T, String>) -> T {
         let begin = Instant::now();
         loop {
+            let asked = Instant::now();
             match ask(self) {
                 Ok(answer) => return answer,
                 Err(seen) if begin.elapsed() > limit => {
-                    panic!("node {}: {what}: not within {limit:?}; last seen: {seen}", self.name())
+                    let (name, words) = (self.name(), self.last_words());
+                    panic!("node {name}: {what}: not within {limit:?}; last seen: {seen}\n{words}")
                 }
-                Err(_) => std::thread::sleep(Duration::from_millis(200)),
+                Err(_) => std::thread::sleep(asked.elapsed().clamp(Duration::from_millis(200), Duration::from_secs(2))),
             }
         }
     }

@@ -53,7 +53,7 @@ fn reboot(image: Image, down: Down) {
     // The watch begins anew after a back-off.
     fabric.node.wait("no VRFs", LIMIT, |node| {
         let links = node.ok("ip -o link | grep -E ': (vr|br|vx|vd|dv)\\.(blue|red)' || true");
-        if links.is_empty() { Ok(()) } else { Err(node.last_words() + &links) }
+        if links.is_empty() { Ok(()) } else { Err(links) }
     });
     // One line each for an API server that goes, is away for many attempts, and comes back.
     let (away, back) = ("no VRFRouteConfigurations from the API server", "the API server answers again");

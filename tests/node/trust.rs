@@ -138,7 +138,7 @@ fn a_lock_is_waited_for(node: &Node) {
     let in_block = template.replacen("vrf vr-mine\n", "vrf vr-mine\n ip route 198.51.100.251/32 blackhole\n", 1);
     node.write(TEMPLATE, format!("ip route 198.51.100.250/32 blackhole\n{in_block}"));
     node.wait("a line that meets the lock", LIMIT, |node| {
-        if node.ok(refusals) == before { Err(node.last_words()) } else { Ok(()) }
+        if node.ok(refusals) == before { Err(before.clone()) } else { Ok(()) }
     });
     node.ok("systemctl stop lock");
     node.applied(applied, LIMIT);
