@@ -2,7 +2,7 @@
 //! and runs its container as a unit of the node's systemd.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -60,23 +60,23 @@ impl Kubelet<'_> {
         self.put_status(&path, addresses.clone());
         let pod = self.get(&path);
         let container = Container::new(&pod);
-        container.mounts().iter().for_each(|mount| self.looks_at(mount));
         self.unpacks_the_image();
         self.gives_the_account(&pod);
-        self.node.write(UNIT_FILE, container.unit((HOST, 6443)));
-        self.node.ok("systemctl daemon-reload && systemctl start network-operator");
-        let begin = Instant::now();
-        self.node.wait("the pod is ready", LIMIT, |_| {
-            let late = begin.elapsed() + Duration::from_secs(10) > LIMIT;
-            let words = || if late { self.node.last_words() } else { String::new() };
-            self.asks(&container, "readinessProbe").map_err(|error| format!("{error}\n{}", words()))
-        });
+        self.runs(&container);
         let mut status = addresses;
         status["phase"] = "Running".into();
         let conditions = ["Initialized", "Ready", "ContainersReady", "PodScheduled"];
         status["conditions"] = conditions.map(|kind| json!({"type": kind, "status": "True"})).as_slice().into();
         self.put_status(&path, status);
         container
+    }
+
+    /// Runs what it has taken, as it does after each boot, and waits until it is ready.
+    pub fn runs(&self, container: &Container) {
+        container.mounts().iter().for_each(|mount| self.looks_at(mount));
+        self.node.write(UNIT_FILE, container.unit((HOST, 6443)));
+        self.node.ok("systemctl daemon-reload && systemctl start network-operator");
+        self.node.wait("the pod is ready", LIMIT, |_| self.asks(container, "readinessProbe"));
     }
 
     /// Binds the pod that the DaemonSet's controller made for this node, and gives its name.

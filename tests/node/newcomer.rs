@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
-use crate::lab::{ApiServer, Bridge, Container, Expected, Image, Kubelet, Node, assert_attributes};
+use crate::lab::{ApiServer, Bridge, Container, Down, Expected, Image, Kubelet, Node, assert_attributes};
 
 const README: &str = include_str!("../../README.md");
+const OPERATIONS: &str = include_str!("../../docs/operations.md");
 /// README's own addresses, AS numbers and names are the lab's.
 const ADDRESS: &str = "198.51.100.1";
 const NODE: &str = "node-1";
@@ -13,6 +14,9 @@ const NODE: &str = "node-1";
 const TAINTS: [&str; 2] = ["node.cloudprovider.kubernetes.io/uninitialized", "of-others"];
 /// Twice what the stand-in for the kubelet waits for, and what README has kubectl wait for.
 const LIMIT: Duration = Duration::from_secs(330);
+
+/// What the node's own network configuration makes at each boot, as README asks for it.
+const SITE: &str = "/etc/network.sh";
 
 /// The code blocks of a text, with the language of each.
 fn blocks(text: &str) -> Vec<(&str, &str)> {
@@ -49,8 +53,9 @@ fn instead(text: &str, this: &str, that: &str) -> String {
 fn a_new_node(bridge: &Bridge) -> Node {
     let network = format!("ip addr add {ADDRESS}/24 dev vec0\nip link set vec0 up");
     let without_bgpd = "sed -i 's/^bgpd=yes/bgpd=no/' /etc/frr/daemons";
+    let boot = format!("if [ -e {SITE} ]; then bash -e {SITE}; else {without_bgpd}; fi");
     let node = Node::builder(NODE, Image::Bookworm).nic(bridge);
-    let node = node.boot_script(&network).boot_script(without_bgpd).boot();
+    let node = node.boot_script(&network).boot_script(&boot).boot();
     node.wait_for_frr();
     let changed = node.run("dpkg --verify frr").stdout;
     assert!(!changed.contains("/etc/frr/frr.conf"), "{changed}");
@@ -83,6 +88,8 @@ fn prepared(node: &Node, script: &str) {
     }
     node.ok(&format!("set -e\ncd /root\n{rest}"));
     node.wait_for_frr();
+    let of_network = |line: &&str| line.starts_with("ip ") || line.starts_with("sysctl ");
+    node.write(SITE, rest.lines().filter(of_network).flat_map(|line| [line, "\n"]).collect::<String>());
 }
 
 /// Step 3, and what it says of itself.
@@ -129,7 +136,7 @@ fn the_commands_of_the_readme_install_it_as_the_readme_says() {
         panic!("{steps:?}")
     };
     let bridge = Bridge::new();
-    let (mut server, node) = std::thread::scope(|scope| {
+    let (mut server, mut node) = std::thread::scope(|scope| {
         let server = scope.spawn(|| ApiServer::start(&bridge));
         let node = a_new_node(&bridge);
         (server.join().unwrap(), node)
@@ -159,6 +166,41 @@ fn the_commands_of_the_readme_install_it_as_the_readme_says() {
     it_is_told(&server);
     kubelet.assert_confined(&container);
     kubelet.asks(&container, "livenessProbe").unwrap();
+    it_is_drained_and_reboots(&mut node, &server, &container);
+    it_is_on_the_node(&node, &template);
+    it_is_told(&server);
+}
+
+/// By the commands of docs/operations.md, in which nobody touches the agent.
+fn it_is_drained_and_reboots(node: &mut Node, server: &ApiServer, container: &Container) {
+    let (_, section) = OPERATIONS.split_once("\n## Draining and rebooting a node\n").unwrap();
+    let (section, _) = section.split_once("\n## ").unwrap();
+    let commands = section.split('`').skip(1).step_by(2).filter(|words| words.starts_with("kubectl "));
+    let commands: Vec<String> = commands.map(|command| command.replace("NODE", NODE)).collect();
+    let [drain, look, uncordon] = commands.as_slice() else { panic!("{commands:?}") };
+    let folder = tempfile::tempdir().unwrap();
+    let done = |command: &str| server.shell(folder.path(), LIMIT, command).unwrap_or_else(|error| panic!("{error}"));
+    let pods = || done("kubectl get pods -n kube-system -o name");
+    let unschedulable = || done(&format!("kubectl get node {NODE} -o 'jsonpath={{.spec.unschedulable}}'"));
+    let state = |node: &Node| (node.agent_pid(), node.says("run ended"), node.ok("ip -o link"));
+    let before = (pods(), state(node));
+    done(drain);
+    assert_eq!((pods(), state(node)), before, "the agent and its links stay");
+    node.reboot(Down::Clean);
+    node.wait_for_frr();
+    let kubelet = Kubelet { node, address: ADDRESS, server };
+    kubelet.runs(container);
+    assert_eq!(node.asked(container.probe("readinessProbe").0, "/readyz").1.trim(), "verified");
+    node.wait("it is told that the node is ready", LIMIT, |_| {
+        let told = done(look);
+        let [columns, row] = [0, 1].map(|line| told.lines().nth(line).map(str::split_whitespace));
+        let ready = columns.into_iter().flatten().zip(row.into_iter().flatten()).find(|(column, _)| *column == "READY");
+        if ready == Some(("READY", "True")) { Ok(()) } else { Err(told.clone()) }
+    });
+    kubelet.assert_confined(container);
+    assert_eq!((pods(), unschedulable().as_str()), (before.0, "true"), "who drained it decides when it has work again");
+    done(uncordon);
+    assert_eq!(unschedulable(), "");
 }
 
 fn it_is_on_the_node(node: &Node, template: &str) {
