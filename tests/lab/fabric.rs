@@ -1,5 +1,6 @@
 //! The small fabric: one node, one leaf with two VRFs, a bridge between them.
 
+use super::node::Builder;
 use super::{Bridge, Image, Node};
 
 /// How a template names its default BGP instance; both stand in users' templates.
@@ -48,6 +49,16 @@ impl Fabric {
     }
 }
 
+impl Builder {
+    /// Boots the node, and waits for its FRR.
+    pub fn boot_with_frr(self) -> Node {
+        let node = self.boot();
+        node.wait_for_frr();
+        node.ok(&format!("mkdir -p {MANIFESTS}"));
+        node
+    }
+}
+
 impl Node {
     /// Boots the lab's node, and waits for its FRR.
     pub fn of_the_lab(bridge: &Bridge, image: Image, spelling: Spelling) -> Self {
@@ -56,6 +67,11 @@ impl Node {
 
     /// Boots `node-N`, which differs from the lab's node in its addresses.
     pub fn numbered(bridge: &Bridge, image: Image, spelling: Spelling, number: u8) -> Self {
+        Self::builder_of_the_lab(bridge, image, spelling, number).boot_with_frr()
+    }
+
+    /// Begins `node-N`.
+    pub fn builder_of_the_lab(bridge: &Bridge, image: Image, spelling: Spelling, number: u8) -> Builder {
         let address = |text: String| {
             // What goes by .2 and .3 is the fabric.
             let own = if number == 1 { 1 } else { 10 + number };
@@ -67,15 +83,11 @@ impl Node {
         if spelling == Spelling::VrfDefault {
             conf = conf.replace("\nrouter bgp 64510\n", "\nrouter bgp 64510 vrf default\n");
         }
-        let node = Self::builder(&format!("node-{number}"), image)
+        Self::builder(&format!("node-{number}"), image)
             .nic(bridge)
             .file("/etc/frr/frr.conf", conf)
             .file("/opt/network-operator/config.yaml", lab_file("config.yaml"))
             .boot_script(&address(lab_file("node-links.sh")))
-            .boot();
-        node.wait_for_frr();
-        node.ok(&format!("mkdir -p {MANIFESTS}"));
-        node
     }
 
     /// Puts the lab's objects into the node's folder.

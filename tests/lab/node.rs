@@ -244,6 +244,13 @@ impl Node {
         assert!(done.status.success(), "renice: {}", String::from_utf8_lossy(&done.stderr));
     }
 
+    /// From now on it has one core of this machine: its processes take turns, and who sleeps meanwhile on another core takes long to wake.
+    pub fn keeps_to_one_core(&self) {
+        let script = format!("for pid in $(pgrep -g {}); do taskset -acp 0 $pid; done", self.group());
+        let done = Command::new("sh").args(["-ec", &script]).output().unwrap();
+        assert!(done.status.success(), "{script}: {}", String::from_utf8_lossy(&done.stderr));
+    }
+
     /// The process group of the machine.
     pub(super) fn group(&self) -> u32 {
         self.machine.child.id()
