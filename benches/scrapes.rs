@@ -69,7 +69,6 @@ fn object(vrf: usize) -> String {
 
 /// Asks so often; gives how many ms each answer took.
 fn ask(node: &Node, count: usize) -> Vec<u32> {
-    node.write("/run/ask.py", ASK.replace("BOUND_MS", &BOUND_MS.to_string()));
     let (begin, mut took) = (Instant::now(), Vec::<u32>::new());
     while took.len() < count {
         let told = node.ok(&format!("python3 /run/ask.py {}", PART.min(count - took.len())));
@@ -89,7 +88,6 @@ fn ask(node: &Node, count: usize) -> Vec<u32> {
 
 /// Asks vtysh so often; gives how many ms each answer took.
 fn ask_vtysh(node: &Node, count: usize) -> Vec<u32> {
-    node.write("/run/ask.sh", ASK_VTYSH);
     node.ok(&format!("bash /run/ask.sh {count}")).lines().map(|line| line.parse().unwrap()).collect()
 }
 
@@ -119,12 +117,13 @@ fn main() {
     assert!(count >= 2 * PART, "SCRAPES is at least {}", 2 * PART);
     let bridge = Bridge::new();
     let node = Node::builder_of_the_lab(&bridge, Image::Trixie, Spelling::Plain, 1);
-    let node = node.memory_mb(1024).boot_with_frr();
+    let node = node.memory_mb(1024).on_one_core().boot_with_frr();
     let vnis: String = (0..VRFS).map(|vrf| format!("  v{vrf}: {}\n", 1000 + vrf)).collect();
     node.comes_first();
-    node.keeps_to_one_core();
     node.write("/opt/network-operator/config.yaml", format!("bpf: {{notrack: false}}\nvnimap:\n{vnis}"));
     node.write(&format!("{MANIFESTS}/all.yaml"), (0..VRFS).map(object).collect::<String>());
+    node.write("/run/ask.py", ASK.replace("BOUND_MS", &BOUND_MS.to_string()));
+    node.write("/run/ask.sh", ASK_VTYSH);
     // As it is deployed: no debug log.
     node.start_agent_with(FROM_MANIFESTS, "-E RUST_LOG=info");
     let begin = Instant::now();

@@ -59,6 +59,7 @@ pub struct Builder {
     name: String,
     image: Image,
     memory_mb: u32,
+    one_core: bool,
     files: Vec<(String, Vec<u8>)>,
     boot: String,
     nics: Vec<(String, String)>,
@@ -101,6 +102,12 @@ impl Builder {
     /// Memory in MB.
     pub fn memory_mb(mut self, mb: u32) -> Self {
         self.memory_mb = mb;
+        self
+    }
+
+    /// Keeps it to one core of this machine: its processes take turns, and who sleeps meanwhile on another core takes long to wake.
+    pub fn on_one_core(mut self) -> Self {
+        self.one_core = true;
         self
     }
 
@@ -167,14 +174,15 @@ impl Builder {
         let (input, output) = (input.as_raw_fd(), output.as_raw_fd());
         let binaries = env!("CARGO_BIN_EXE_network-operator");
         let binaries = Path::new(binaries).parent().unwrap();
-        let mut command = match self.nics.first() {
-            Some((netns, _)) => {
-                let mut command = Command::new("ip");
-                command.args(["netns", "exec", netns, "linux.uml"]);
-                command
-            }
-            None => Command::new("linux.uml"),
-        };
+        let mut words = vec!["linux.uml"];
+        if let Some((netns, _)) = self.nics.first() {
+            words.splice(0..0, ["ip", "netns", "exec", netns]);
+        }
+        if self.one_core {
+            words.splice(0..0, ["taskset", "-c", "0"]);
+        }
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]);
         command
             .arg(format!("mem={}M", self.memory_mb))
             .arg(format!("ubd0={},{}", folder.join("cow").display(), self.image.path().display()))
@@ -244,13 +252,6 @@ impl Node {
         assert!(done.status.success(), "renice: {}", String::from_utf8_lossy(&done.stderr));
     }
 
-    /// From now on it has one core of this machine: its processes take turns, and who sleeps meanwhile on another core takes long to wake.
-    pub fn keeps_to_one_core(&self) {
-        let script = format!("for pid in $(pgrep -g {}); do taskset -acp 0 $pid; done", self.group());
-        let done = Command::new("sh").args(["-ec", &script]).output().unwrap();
-        assert!(done.status.success(), "{script}: {}", String::from_utf8_lossy(&done.stderr));
-    }
-
     /// The process group of the machine.
     pub(super) fn group(&self) -> u32 {
         self.machine.child.id()
@@ -261,7 +262,16 @@ impl Node {
         let id: String = unique("").bytes().chain(name.bytes()).map(|byte| format!("{byte:02x}")).collect();
         let machine_id = format!("{:0<32.32}", format!("{id}0123456789abcdef0123456789abcdef"));
         let (files, nics) = (vec![], vec![]);
-        Builder { name: name.into(), image, memory_mb: 512, files, boot: String::new(), nics, machine_id }
+        Builder {
+            name: name.into(),
+            image,
+            memory_mb: 512,
+            one_core: false,
+            files,
+            boot: String::new(),
+            nics,
+            machine_id,
+        }
     }
 
     /// Its name.

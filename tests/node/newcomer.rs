@@ -24,10 +24,15 @@ fn blocks(text: &str) -> Vec<(&str, &str)> {
     fenced.map(|block| block.split_once('\n').unwrap()).collect()
 }
 
+/// What stands below a heading of a page.
+fn section(page: &'static str, heading: &str) -> &'static str {
+    let (_, rest) = page.split_once(&format!("\n## {heading}\n")).unwrap();
+    rest.split_once("\n## ").unwrap().0
+}
+
 /// The code blocks of README's numbered steps.
 fn steps() -> Vec<Vec<(&'static str, &'static str)>> {
-    let (_, section) = README.split_once("\n## Install\n").unwrap();
-    let (section, _) = section.split_once("\n## ").unwrap();
+    let section = section(README, "Install");
     let steps: Vec<&str> = section.split("\n**").skip(1).collect();
     (1..).zip(&steps).for_each(|(number, step)| assert!(step.starts_with(&format!("{number}. ")), "{step}"));
     let steps: Vec<_> = steps.into_iter().map(blocks).collect();
@@ -173,8 +178,7 @@ fn the_commands_of_the_readme_install_it_as_the_readme_says() {
 
 /// By the commands of docs/operations.md, in which nobody touches the agent.
 fn it_is_drained_and_reboots(node: &mut Node, server: &ApiServer, container: &Container) {
-    let (_, section) = OPERATIONS.split_once("\n## Draining and rebooting a node\n").unwrap();
-    let (section, _) = section.split_once("\n## ").unwrap();
+    let section = section(OPERATIONS, "Draining and rebooting a node");
     let commands = section.split('`').skip(1).step_by(2).filter(|words| words.starts_with("kubectl "));
     let commands: Vec<String> = commands.map(|command| command.replace("NODE", NODE)).collect();
     let [drain, look, uncordon] = commands.as_slice() else { panic!("{commands:?}") };
