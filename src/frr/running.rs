@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use futures::future::try_join_all;
 use serde::Deserialize;
@@ -153,28 +154,31 @@ fn peers<'a>(families: &'a Families<'_>) -> impl Iterator<Item = (&'a str, bool)
     peers.map(|(name, peer)| (name.as_ref(), peer.state == "Established"))
 }
 
-/// Makes sure that all daemons that run answer, but for mgmtd: see [`mgmtd`]; and that those run that watchfrr watches, which are those
-/// that the site has enabled.
+/// Makes sure that all daemons that run answer within `limit`, but for mgmtd: see [`mgmtd`]; and that those run that watchfrr watches,
+/// which are those that the site has enabled.
 ///
 /// # Errors
 /// One that does not, or zebra or bgpd do not run.
-pub async fn answering(vty: &Vty) -> Result<(), RunningError> {
-    let mut sessions = Vec::new();
-    for daemon in daemons(vty)?.into_iter().filter(|daemon| daemon != "mgmtd") {
-        sessions.extend(if_needed(vty.viewer(&daemon).await, &daemon)?);
-    }
-    for daemon in NEEDED {
-        if !sessions.iter().any(|session| session.daemon() == daemon) {
-            vty.viewer(daemon).await?;
-        }
-    }
-    let asked = sessions.into_iter().map(|mut session| async move {
-        let watches = session.daemon() == "watchfrr";
-        let answer = session.ask(if watches { SHOW_WATCHED } else { "show version" }).await?;
-        Ok::<_, VtyError>(if watches { not_up(&answer) } else { Vec::new() })
-    });
-    let down = try_join_all(asked).await?.concat();
+pub async fn answering(vty: &Vty, limit: Duration) -> Result<(), RunningError> {
+    let mut asked: BTreeSet<String> = daemons(vty)?.into_iter().filter(|daemon| daemon != "mgmtd").collect();
+    asked.extend(NEEDED.map(str::to_owned));
+    let down = try_join_all(asked.iter().map(|daemon| missed(vty, daemon, limit))).await?.concat();
     if down.is_empty() { Ok(()) } else { Err(RunningError::DaemonsDown(down)) }
+}
+
+/// Makes sure that a daemon answers where it runs; gives the daemons that watchfrr misses, where it is that.
+async fn missed(vty: &Vty, daemon: &str, limit: Duration) -> Result<Vec<String>, VtyError> {
+    let watches = daemon == "watchfrr";
+    let command = if watches { SHOW_WATCHED } else { "show version" };
+    let asked = async {
+        match if_needed(vty.viewer(daemon).await, daemon)? {
+            Some(mut session) => session.ask(command).await.map(Some),
+            None => Ok(None),
+        }
+    };
+    let slow = |_| VtyError::Slow { daemon: daemon.to_owned(), command: command.to_owned(), limit };
+    let answer = tokio::time::timeout(limit, asked).await.map_err(slow)??;
+    Ok(answer.filter(|_| watches).map(|answer| not_up(&answer)).unwrap_or_default())
 }
 
 /// `show watchfrr` (`watchfrr_status` of watchfrr/watchfrr.c): behind two spaces the name of a daemon and `Init`, `Down`, `Connecting`, `Up`

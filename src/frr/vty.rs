@@ -20,6 +20,9 @@ const NO_COMMAND: [u8; 3] = [2, 3, 4];
 const LOCK: Duration = Duration::from_secs(60);
 /// Until it is asked for again, as `vtysh -f` does: no daemon tells when it is free.
 const LOCK_AGAIN: Duration = Duration::from_millis(100);
+/// Until a connection is asked for again where the daemon's queue is full (`listen` of FRR's lib/vty.c has 5 places): the kernel does not
+/// tell when it has room.
+const QUEUE_AGAIN: Duration = Duration::from_millis(100);
 /// How what a daemon says then begins: `vty_mgmt_send_config_data` and `vty_config_enter` of FRR's lib/vty.c,
 /// `nb_transaction_process` of its lib/northbound.c.
 const LOCKED: [&str; 4] = [
@@ -48,6 +51,14 @@ pub enum VtyError {
         /// What the kernel said.
         #[source]
         source: io::Error,
+    },
+    /// So many wait for the daemon that it has no room for another connection.
+    #[error("{daemon} took no connection within {}s: it is stopped, or busy", limit.as_secs())]
+    Full {
+        /// The daemon.
+        daemon: String,
+        /// How long it had.
+        limit: Duration,
     },
     /// No answer in time.
     #[error("{daemon} did not answer `{command}` within {}s", limit.as_secs())]
@@ -130,12 +141,15 @@ impl Vty {
     /// Opens a session, in view mode: all `show` commands but `show running-config`. Nothing is asked of the daemon yet.
     ///
     /// # Errors
-    /// The daemon does not run.
+    /// The daemon does not run, or takes no connection.
     pub async fn viewer(&self, daemon: &str) -> Result<VtySession, VtyError> {
         let path = self.folder.join(format!("{daemon}.vty"));
-        let stream = UnixStream::connect(&path).await;
-        let stream = stream.map_err(|source| VtyError::Io { daemon: daemon.to_owned(), path: path.clone(), source })?;
-        Ok(VtySession { daemon: daemon.to_owned(), path, stream, waited: false })
+        let daemon = daemon.to_owned();
+        match tokio::time::timeout(ANSWER, connect(&path)).await {
+            Ok(Ok(stream)) => Ok(VtySession { daemon, path, stream, waited: false }),
+            Ok(Err(source)) => Err(VtyError::Io { daemon, path, source }),
+            Err(_) => Err(VtyError::Full { daemon, limit: ANSWER }),
+        }
     }
 
     /// Asks one question, in view mode.
@@ -225,6 +239,17 @@ impl VtySession {
     }
 }
 
+/// Waits for a place in the queue of who listens: connections that were given up keep theirs until they are taken, and a full queue is
+/// EAGAIN to a socket that does not block (`unix_stream_connect` of net/unix/af_unix.c).
+async fn connect(path: &Path) -> io::Result<UnixStream> {
+    loop {
+        match UnixStream::connect(path).await {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => tokio::time::sleep(QUEUE_AGAIN).await,
+            connected => return connected,
+        }
+    }
+}
+
 fn is_locked(answer: &str) -> bool {
     answer.lines().any(|line| LOCKED.iter().any(|begin| line.starts_with(begin)))
 }
@@ -302,6 +327,42 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let echo = b"% [ZEBRA] Unknown command: description % command failed, could not lock it\n\0\0\0\x02";
         assert!(matches!(locked(folder.path(), 2, echo).await, Err(VtyError::Refused { known: false, .. })));
+    }
+
+    /// One with a queue for one connection more than `places`.
+    fn slow_to_accept(folder: &Path, places: u32) -> tokio::net::UnixListener {
+        let socket = tokio::net::UnixSocket::new_stream().unwrap();
+        socket.bind(folder.join("staticd.vty")).unwrap();
+        socket.listen(places).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_full_queue_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let listener = slow_to_accept(folder.path(), 0);
+        let vty = Vty::new(folder.path());
+        let given_up = vty.viewer("staticd").await.unwrap();
+        drop(given_up);
+        let daemon = tokio::spawn(async move {
+            tokio::time::sleep(ANSWER / 2).await;
+            let _given_up = listener.accept().await.unwrap();
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 100]).await.unwrap();
+            stream.write_all(b"here\n\0\0\0\0").await.unwrap();
+        });
+        assert_eq!(vty.ask("staticd", "show version").await.unwrap(), "here\n");
+        daemon.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_daemon_whose_queue_stays_full_is_named_as_one_that_does_not_answer() {
+        let folder = tempfile::tempdir().unwrap();
+        let _listener = slow_to_accept(folder.path(), 0);
+        let vty = Vty::new(folder.path());
+        let _waits = vty.viewer("staticd").await.unwrap();
+        let error = vty.ask("staticd", "show version").await.unwrap_err();
+        assert!(!error.nobody_listens());
+        assert_eq!(error.to_string(), "staticd took no connection within 30s: it is stopped, or busy");
     }
 
     #[tokio::test]

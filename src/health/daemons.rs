@@ -78,9 +78,8 @@ pub async fn faults(unit: &Unit, vty: &Vty) -> Vec<String> {
         Ok((active, _)) => return vec![format!("{name} is {active}")],
         Err(fault) => return vec![fault],
     }
-    let answers = async { running::answering(vty).await.map_err(|error| with_causes(&error)) };
-    let (daemons, mgmtd) = tokio::join!(within("FRR", answers), unit.mgmtd(vty));
-    daemons.err().into_iter().chain(mgmtd).collect()
+    let (daemons, mgmtd) = tokio::join!(running::answering(vty, PATIENCE), unit.mgmtd(vty));
+    daemons.err().map(|error| with_causes(&error)).into_iter().chain(mgmtd).collect()
 }
 
 /// Neighbors of all BGP instances by name, and whether their session is established.

@@ -19,6 +19,14 @@ const FILE: &str = "/opt/network-operator/net-healthcheck-config.yaml";
 /// From the moment at which all holds until the taints are gone.
 const SOON: Duration = Duration::from_secs(5);
 const TEMPLATE: &str = "/etc/frr/frr.conf.tpl";
+/// Connects to staticd until its queue is full.
+const FILL: &str = r#"
+import socket
+for _ in range(100):
+    try: socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK).connect("/run/frr/staticd.vty")
+    except BlockingIOError: break
+else: raise SystemExit("its queue has more than 100 places")
+"#;
 /// A health file that somebody names.
 const NAMED: &str = "/etc/health.yaml";
 
@@ -257,8 +265,11 @@ async fn a_node_that_was_ready_is_marked_where_that_is_asked_for(watched: &Watch
 
 async fn a_daemon_that_does_not_answer_and_sessions_that_are_down_are_told(watched: &Watched<'_>) {
     let node = watched.node;
+    // Those who gave up keep their places in its queue.
     node.ok("pkill -x -STOP staticd");
-    watched.says("False", "staticd", |message| message.contains("FRR did not answer within 5s")).await;
+    node.ok(&format!("python3 -c '{FILL}'"));
+    let named = |message: &str| message.contains("staticd did not answer `show version` within 5s");
+    watched.says("False", "staticd", named).await;
     node.ok("pkill -x -CONT staticd");
     watched.says("True", "all pass", |message| message == "all checks pass").await;
     // It peers with leaves that are not there.
