@@ -66,12 +66,16 @@ def echo(address, count, source=None):
     udp = socket.socket(family(address), socket.SOCK_DGRAM)
     if source:
         udp.bind((source, 0))
-    udp.settimeout(10)
+    udp.settimeout(60)
     for number in range(int(count)):
         data = b"%d" % number
         udp.sendto(data, (address, 5002))
-        if udp.recv(64) != data:
-            raise SystemExit("another number came than %d" % number)
+        try:
+            back = udp.recv(64)
+        except socket.timeout:
+            raise SystemExit("packet %d of %s did not come back" % (number, count))
+        if back != data:
+            raise SystemExit("%r came back for packet %d of %s" % (back, number, count))
 
 
 def listen(address, path):
