@@ -63,7 +63,12 @@ fn main_job(image: Image, spelling: Spelling) {
     node.applied(applied, Duration::from_secs(400));
     assert_eq!(node.ok("ip -o link | grep -E ': (vr|br|vx|vd|dv)\\.(blue|red|green)' || true"), "");
     before.assert_still(node, "without objects");
-    assert_eq!(node.pid("bgpd zebra"), bgpd);
+    assert_eq!(
+        node.pid("bgpd zebra"),
+        bgpd,
+        "{}",
+        node.ok("journalctl -u frr -o short-precise --no-pager | tail -n 200")
+    );
     node.stop_agent();
     before.assert_still(node, "after stopping");
 }

@@ -55,7 +55,7 @@ impl Told {
 }
 
 /// Waits until a sample is as it should be; one that is not there counts as 0.
-fn wait(node: &Node, sample: &str, right: impl Fn(f64) -> bool) {
+pub(super) fn wait(node: &Node, sample: &str, right: impl Fn(f64) -> bool) {
     node.wait(sample, LIMIT, |node| {
         let told = told(node, 9342);
         let now = told.of(sample);

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use super::metrics;
 use crate::lab::{Bridge, FROM_MANIFESTS, Fabric, Image, Node, Spelling};
 
 const LIMIT: Duration = Duration::from_secs(120);
 /// From the verdict until the old configuration is running, by the node's clock.
 const AGAIN: f64 = 5.0;
 const TEMPLATE: &str = "/etc/frr/frr.conf.tpl";
+const DROP_IN: &str = "/run/systemd/system/frr.service.d";
 const RELOAD: &str = "/usr/lib/frr/frr-reload.py";
 
 /// What FRR runs, and what it was made of.
@@ -162,10 +164,18 @@ fn with_reload(image: Image, script: &str) -> Rig {
     node.give_manifests();
     node.start_agent(FROM_MANIFESTS);
     node.applied(0, LIMIT);
+    spoil_reload(&node, script);
+    Rig { node, _bridge: bridge }
+}
+
+fn spoil_reload(node: &Node, script: &str) {
     node.ok(&format!("mv {RELOAD} {RELOAD}.real"));
     node.write(RELOAD, format!("#!/bin/sh\n{RELOAD}.real \"$@\"\n{script}\n"));
     node.ok(&format!("chmod 755 {RELOAD}"));
-    Rig { node, _bridge: bridge }
+}
+
+fn mend_reload(node: &Node) {
+    node.ok(&format!("mv {RELOAD}.real {RELOAD}"));
 }
 
 const CHANGE: &str = "sed -i 's/203.0.113.48\\/28, action: deny/203.0.113.48\\/28, action: permit/' /etc/network-operator/manifests/red.yaml";
@@ -192,7 +202,7 @@ fn a_reload_that_loses_a_line_is_rolled_back(image: Image) {
     let took = seconds_between(&rig.node, "FRR does not run the new configuration", named);
     assert!(took < AGAIN, "{took}");
     // The reload is itself again, and what failed is tried again.
-    rig.node.ok(&format!("mv {RELOAD}.real {RELOAD}"));
+    mend_reload(&rig.node);
     rig.node.applied(1, LIMIT);
     assert!(rig.node.vtysh("show running-config").contains("seq 1 permit 203.0.113.48/28"));
 }
@@ -219,7 +229,34 @@ fn an_frr_that_its_reload_has_stopped_is_started_with_the_old_configuration() {
     rig.node.wait_for_frr();
     assert_eq!(rig.node.ok("md5sum /etc/frr/frr.conf"), conf);
     assert_eq!(rig.node.ok("systemctl is-active frr").trim(), "active");
-    rig.node.ok(&format!("mv {RELOAD}.real {RELOAD}"));
+    mend_reload(&rig.node);
     rig.node.applied(1, LIMIT);
     assert_eq!(rig.node.ok("systemctl is-active frr").trim(), "active");
+}
+
+/// The first configuration has none before it, and where FRR cannot be started there is no way back.
+#[test]
+fn rollbacks_that_have_nothing_to_go_back_to_and_that_fail_are_told_and_counted() {
+    let bridge = Bridge::new();
+    let node = Node::of_the_lab(&bridge, Image::Bookworm, Spelling::Plain);
+    node.give_manifests();
+    node.ok("mv /etc/frr/frr.conf /etc/frr/frr.conf.tpl");
+    let lost = "no ip prefix-list pl_red_import_10 seq 1 deny 203.0.113.48/28";
+    spoil_reload(&node, &format!("vtysh -c 'configure terminal' -c '{lost}'; exit 0"));
+    node.start_agent(FROM_MANIFESTS);
+    node.agent_says("there is no other configuration to go back to", 0, LIMIT);
+    metrics::wait(&node, "rollbacks_total{result=\"nothing\"}", |count| count >= 1.0);
+    mend_reload(&node);
+    node.applied(0, LIMIT);
+    let forbid = format!(
+        "mkdir {DROP_IN}; printf '[Service]\\nExecStartPre=false\\n' >{DROP_IN}/no.conf; systemctl daemon-reload"
+    );
+    spoil_reload(&node, &format!("{forbid}; exit 1"));
+    node.ok(CHANGE);
+    node.agent_says("could not be restored: start FRR: ", 0, LIMIT);
+    metrics::wait(&node, "rollbacks_total{result=\"failed\"}", |count| count >= 1.0);
+    mend_reload(&node);
+    node.ok(&format!("rm -r {DROP_IN}; systemctl daemon-reload; systemctl reset-failed frr"));
+    node.applied(1, LIMIT);
+    assert_eq!(node.ok("systemctl is-active frr").trim(), "active");
 }
