@@ -200,14 +200,12 @@ fn not_up(answer: &str) -> Vec<String> {
 /// # Errors
 /// It does not answer, or staticd is not connected.
 pub async fn mgmtd(vty: &Vty) -> Result<(), RunningError> {
-    let runs = |session: Result<VtySession, VtyError>| match session {
-        Err(error) if error.nobody_listens() => Ok(None),
-        session => session.map(Some),
+    let backends = match vty.ask("mgmtd", SHOW_BACKENDS).await {
+        Err(error) if error.nobody_listens() => return Ok(()),
+        backends => backends?,
     };
-    let Some(mut mgmtd) = runs(vty.viewer("mgmtd").await)? else { return Ok(()) };
-    let backends = mgmtd.ask(SHOW_BACKENDS).await?;
-    let staticd = runs(vty.viewer("staticd").await)?;
-    if staticd.is_some() && !is_backend("staticd", &backends) { Err(RunningError::StaticdApart) } else { Ok(()) }
+    let apart = !is_backend("staticd", &backends) && vty.listens("staticd").await?;
+    if apart { Err(RunningError::StaticdApart) } else { Ok(()) }
 }
 
 /// `show mgmt backend-adapter all` (`mgmt_be_adapter_status_write` in mgmtd/mgmt_be_adapter.c): a line `Client: NAME` for each daemon

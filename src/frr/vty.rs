@@ -20,7 +20,7 @@ const NO_COMMAND: [u8; 3] = [2, 3, 4];
 const LOCK: Duration = Duration::from_secs(60);
 /// Until it is asked for again, as `vtysh -f` does: no daemon tells when it is free.
 const LOCK_AGAIN: Duration = Duration::from_millis(100);
-/// Until a connection is asked for again where the daemon's queue is full (`listen` of FRR's lib/vty.c has 5 places): the kernel does not
+/// Until a connection is asked for again where the daemon's queue is full (`listen(sock, 5)` of FRR's lib/vty.c): the kernel does not
 /// tell when it has room.
 const QUEUE_AGAIN: Duration = Duration::from_millis(100);
 /// How what a daemon says then begins: `vty_mgmt_send_config_data` and `vty_config_enter` of FRR's lib/vty.c,
@@ -149,6 +149,22 @@ impl Vty {
             Ok(Ok(stream)) => Ok(VtySession { daemon, path, stream, waited: false }),
             Ok(Err(source)) => Err(VtyError::Io { daemon, path, source }),
             Err(_) => Err(VtyError::Full { daemon, limit: ANSWER }),
+        }
+    }
+
+    /// Whether the daemon listens, be it too busy to answer.
+    ///
+    /// # Errors
+    /// Its socket cannot be asked.
+    pub async fn listens(&self, daemon: &str) -> Result<bool, VtyError> {
+        let path = self.folder.join(format!("{daemon}.vty"));
+        match UnixStream::connect(&path).await {
+            Ok(_) => Ok(true),
+            Err(source) if source.kind() == io::ErrorKind::WouldBlock => Ok(true),
+            Err(source) => {
+                let error = VtyError::Io { daemon: daemon.to_owned(), path, source };
+                if error.nobody_listens() { Ok(false) } else { Err(error) }
+            }
         }
     }
 
@@ -360,6 +376,7 @@ mod tests {
         let _listener = slow_to_accept(folder.path(), 0);
         let vty = Vty::new(folder.path());
         let _waits = vty.viewer("staticd").await.unwrap();
+        assert!(vty.listens("staticd").await.unwrap() && !vty.listens("zebra").await.unwrap());
         let error = vty.ask("staticd", "show version").await.unwrap_err();
         assert!(!error.nobody_listens());
         assert_eq!(error.to_string(), "staticd took no connection within 30s: it is stopped, or busy");
