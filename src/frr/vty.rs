@@ -345,20 +345,19 @@ mod tests {
         assert!(matches!(locked(folder.path(), 2, echo).await, Err(VtyError::Refused { known: false, .. })));
     }
 
-    /// One with a queue for one connection more than `places`.
-    fn slow_to_accept(folder: &Path, places: u32) -> tokio::net::UnixListener {
+    /// A daemon whose queue has one place, which somebody who gave up has taken.
+    async fn full(folder: &Path) -> (tokio::net::UnixListener, Vty) {
         let socket = tokio::net::UnixSocket::new_stream().unwrap();
         socket.bind(folder.join("staticd.vty")).unwrap();
-        socket.listen(places).unwrap()
+        let (listener, vty) = (socket.listen(0).unwrap(), Vty::new(folder));
+        drop(vty.viewer("staticd").await.unwrap());
+        (listener, vty)
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_full_queue_is_waited_for() {
         let folder = tempfile::tempdir().unwrap();
-        let listener = slow_to_accept(folder.path(), 0);
-        let vty = Vty::new(folder.path());
-        let given_up = vty.viewer("staticd").await.unwrap();
-        drop(given_up);
+        let (listener, vty) = full(folder.path()).await;
         let daemon = tokio::spawn(async move {
             tokio::time::sleep(ANSWER / 2).await;
             let _given_up = listener.accept().await.unwrap();
@@ -373,9 +372,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_daemon_whose_queue_stays_full_is_named_as_one_that_does_not_answer() {
         let folder = tempfile::tempdir().unwrap();
-        let _listener = slow_to_accept(folder.path(), 0);
-        let vty = Vty::new(folder.path());
-        let _waits = vty.viewer("staticd").await.unwrap();
+        let (_listener, vty) = full(folder.path()).await;
         assert!(vty.listens("staticd").await.unwrap() && !vty.listens("zebra").await.unwrap());
         let error = vty.ask("staticd", "show version").await.unwrap_err();
         assert!(!error.nobody_listens());
