@@ -66,7 +66,7 @@ def echo(address, count, source=None):
     udp = socket.socket(family(address), socket.SOCK_DGRAM)
     if source:
         udp.bind((source, 0))
-    udp.settimeout(60)
+    udp.settimeout(10)
     for number in range(int(count)):
         data = b"%d" % number
         udp.sendto(data, (address, 5002))
