@@ -105,6 +105,21 @@ fn ways(fabric: &Fabric) -> [(&Node, &'static str, &'static str, &'static str); 
     ]
 }
 
+/// What both machines say of packets that they lost.
+fn drops(fabric: &Fabric) -> String {
+    let Fabric { node, leaf, .. } = fabric;
+    let counters = |machine: &Node| {
+        let said = machine.run(
+            "uptime; vmstat 1 2; for netns in '' $(ip netns list | cut -d' ' -f1); do at=${netns:+ip netns exec $netns}; \
+             echo \"== ${netns:-machine}\"; $at ip -s -s neigh; $at ip -s link; $at grep -E 'Ip:|Icmp:|Udp:' /proc/net/snmp; \
+             $at grep -v ' 0$' /proc/net/snmp6; done; cat /proc/net/softnet_stat /proc/net/stat/*_cache; \
+             vtysh -c 'show bgp summary'; dmesg | tail -20",
+        );
+        format!("{}:\n{}{}", machine.name(), said.stdout, said.stderr)
+    };
+    format!("{}\n{}", counters(node), counters(leaf))
+}
+
 /// Ping, TCP and UDP on every way; gives how many packets were routed, and how many netfilter saw.
 fn everything_passes(fabric: &Fabric) -> (u64, u64) {
     let before = hooked(&fabric.node);
@@ -114,7 +129,8 @@ fn everything_passes(fabric: &Fabric) -> (u64, u64) {
         // MTUs are found out once (RFC 1191), and TCP gets through whatever they are.
         machine.ok(&format!("ip netns exec {netns} {PING} -I {from} {to}"));
         traffic(machine, netns, &format!("fetch {to} 1000000 {from}"));
-        traffic(machine, netns, &format!("echo {to} 50 {from}"));
+        let echoed = machine.run(&format!("ip netns exec {netns} python3 /root/traffic.py echo {to} 50 {from}"));
+        assert!(echoed.status == 0, "{netns} to {to}: {}\n{}", echoed.stderr, drops(fabric));
     }
     let after = if loaded { routed(&fabric.node) } else { 0 };
     (after - counted, hooked(&fabric.node) - before)
