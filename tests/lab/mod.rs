@@ -20,6 +20,7 @@ mod container;
 mod fabric;
 mod foreign;
 mod kubelet;
+mod machine;
 mod node;
 mod outside;
 mod program;

@@ -1,17 +1,15 @@
-//! A node: User-Mode Linux on a copy-on-write image, driven over its second console.
+//! A node: a machine on a copy-on-write image.
 
-use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
+use super::machine::Machine;
 use super::{Bridge, artefact, unique};
 
 /// The Debian releases that the lab has nodes of.
@@ -85,16 +83,6 @@ pub struct Node {
     next: AtomicU64,
 }
 
-/// From power on to power off.
-struct Machine {
-    child: Child,
-    line: Mutex<File>,
-    waiting: Waiting,
-}
-
-type Waiting = Arc<Mutex<HashMap<u64, Sender<i32>>>>;
-
-const BOOT_LIMIT: Duration = Duration::from_secs(180);
 const DOWN_LIMIT: Duration = Duration::from_secs(120);
 const COMMAND_LIMIT: Duration = Duration::from_secs(180);
 
@@ -154,20 +142,8 @@ impl Builder {
 
     /// Starts the machine on what is in the folder, and waits until commands are taken.
     fn power_on(&self, folder: &Path) -> Machine {
-        let (to_node, from_us) = pipe();
-        let (from_node, to_us) = pipe();
-        let command = self.command(folder, &folder.join("share"), &to_node, &to_us);
-        let child = super::spawn(command).expect("start linux.uml");
-        drop((to_node, to_us));
-        let waiting = Waiting::default();
-        let (ready, is_ready) = channel();
-        let table = waiting.clone();
-        std::thread::spawn(move || listen(from_node, &table, &ready));
-        let machine = Machine { child, line: Mutex::new(from_us), waiting };
-        if is_ready.recv_timeout(BOOT_LIMIT).is_err() {
-            panic!("node {} did not boot:\n{}", self.name, console(folder));
-        }
-        machine
+        Machine::power_on(|input, output| self.command(folder, &folder.join("share"), input, output))
+            .unwrap_or_else(|| panic!("node {} did not boot:\n{}", self.name, console(folder)))
     }
 
     fn command(&self, folder: &Path, share: &Path, input: &File, output: &File) -> Command {
@@ -221,29 +197,6 @@ fn console(folder: &Path) -> String {
     fs::read(folder.join("console")).map(|text| String::from_utf8_lossy(&text).into_owned()).unwrap_or_default()
 }
 
-fn pipe() -> (File, File) {
-    let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
-    (read.into(), write.into())
-}
-
-/// Hands the node's answers to those who wait for them.
-fn listen(from_node: File, waiting: &Mutex<HashMap<u64, Sender<i32>>>, ready: &Sender<()>) {
-    for line in BufReader::new(from_node).split(b'\n').map_while(Result::ok) {
-        let line = String::from_utf8_lossy(&line);
-        let words: Vec<&str> = line.split_whitespace().collect();
-        match words.as_slice() {
-            [.., "LAB", "READY"] => drop(ready.send(())),
-            ["DONE", id, status] => {
-                let sender = id.parse().ok().and_then(|id: u64| waiting.lock().unwrap().remove(&id));
-                if let Some(sender) = sender {
-                    let _ = sender.send(status.parse().unwrap_or(-1));
-                }
-            }
-            _ => {}
-        }
-    }
-}
-
 impl Node {
     /// From now on it comes first on the cores of this machine: what is timed on it is its own doing then, and not that of the nodes
     /// beside it.
@@ -254,7 +207,7 @@ impl Node {
 
     /// The process group of the machine.
     pub(super) fn group(&self) -> u32 {
-        self.machine.child.id()
+        self.machine.group()
     }
 
     /// Begins a node of a name and image.
@@ -288,10 +241,7 @@ impl Node {
     fn start(&self, command: &str) -> (u64, Receiver<i32>) {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         fs::write(self.share(&format!("cmd.{id}")), command).unwrap();
-        let (sender, receiver) = channel();
-        self.machine.waiting.lock().unwrap().insert(id, sender);
-        self.machine.line.lock().unwrap().write_all(format!("{id}\n").as_bytes()).expect("the node listens");
-        (id, receiver)
+        (id, self.machine.begin(id))
     }
 
     /// Runs a shell command.
@@ -369,7 +319,7 @@ impl Node {
         if down == Down::Clean {
             self.start("systemctl poweroff");
             let begin = Instant::now();
-            while self.machine.child.try_wait().expect("a child").is_none() {
+            while !self.machine.is_down() {
                 assert!(begin.elapsed() < DOWN_LIMIT, "node {} does not go down:\n{}", self.name(), self.console());
                 std::thread::sleep(Duration::from_millis(100));
             }
@@ -377,22 +327,5 @@ impl Node {
         self.machine.power_off();
         let _ = fs::remove_dir_all(self.share("files"));
         self.machine = self.builder.power_on(self.folder.path());
-    }
-}
-
-impl Machine {
-    fn power_off(&mut self) {
-        // The number of a process that is gone may be somebody else's.
-        if self.child.try_wait().is_ok_and(|status| status.is_none()) {
-            let group = nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).unwrap());
-            let _ = nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL);
-            let _ = self.child.wait();
-        }
-    }
-}
-
-impl Drop for Machine {
-    fn drop(&mut self) {
-        self.power_off();
     }
 }
