@@ -18,6 +18,9 @@ use network_operator::frr::render::Renderer;
 use network_operator::link::{LinkOp, LinkPlan, ObservedLinks};
 use network_operator::reconcile::*;
 
+/// What becomes of a VNI.
+type Becomes = fn(&mut VniState);
+
 #[derive(Default)]
 struct State {
     calls: Vec<String>,
@@ -27,6 +30,13 @@ struct State {
     /// What FRR says of the staged text.
     refused: Vec<String>,
     vnis: BTreeMap<String, VniState>,
+    /// How often zebra is asked before it tells what has become of a VXLAN, and what it is to tell then.
+    lag: usize,
+    pending: Option<(usize, Becomes)>,
+    /// How often zebra still has next hops when it is asked, once the VNI is down.
+    next_hops: usize,
+    /// Whether the VXLAN has gone before them, or lines before zebra has seen it go.
+    early: bool,
     /// What FRR runs: the text, one line each.
     running: Vec<String>,
     /// Lines that FRR refuses when it is given them, takes and does not show, or loses in a reload.
@@ -54,6 +64,31 @@ impl State {
             self.running.push(line.to_owned());
         }
         Verdict::Taken
+    }
+
+    /// What FRR makes of an operation on a link.
+    fn sees(&mut self, op: &LinkOp) {
+        match (op.to_string().as_str(), self.vnis.get_mut("vr.a")) {
+            ("down vd.a", _) => self.addressed = false,
+            ("up vd.a", _) => self.addressed = true,
+            ("down vx.a", Some(_)) => self.pending = Some((self.lag, |vni| vni.up = false)),
+            ("delete vx.a", Some(vni)) => {
+                self.early |= vni.up || self.next_hops > 0;
+                self.pending = Some((self.lag, |vni| vni.vxlan = false));
+            }
+            _ => {}
+        }
+    }
+
+    fn asked_for_vnis(&mut self) {
+        match (self.pending, self.vnis.get_mut("vr.a")) {
+            (Some((0, change)), Some(vni)) => {
+                change(vni);
+                self.pending = None;
+            }
+            (Some((lag, change)), _) => self.pending = Some((lag - 1, change)),
+            (None, _) => {}
+        }
     }
 
     /// As frr-reload.py: what the file has and FRR has not is given, what FRR has and the file has not is taken.
@@ -103,11 +138,7 @@ impl LinkPort for Host {
         }
         let mut state = self.call("links")?;
         state.calls.extend(ops.iter().map(|op| format!("  {op}")));
-        match ops {
-            [LinkOp::SetDown { .. }] => state.addressed = false,
-            [LinkOp::SetUp { .. }] => state.addressed = true,
-            _ => {}
-        }
+        ops.iter().for_each(|op| state.sees(op));
         Ok(())
     }
 }
@@ -197,12 +228,27 @@ impl DaemonPort for Host {
             return Ok(());
         }
         let mut state = self.call("take")?;
+        state.early |= state.pending.is_some();
         state.calls.extend(lines.iter().map(|line| format!("  {line}")));
         state.running.retain(|seen| !lines.iter().any(|line| line.to_string() == *seen));
         Ok(())
     }
     async fn vnis(&self) -> Result<BTreeMap<String, VniState>, PortError> {
-        Ok(self.0.lock().unwrap().vnis.clone())
+        let mut state = self.0.lock().unwrap();
+        state.asked_for_vnis();
+        Ok(state.vnis.clone())
+    }
+    async fn vnis_with_next_hops(&self) -> Result<BTreeSet<u32>, PortError> {
+        let mut state = self.0.lock().unwrap();
+        if state.fails == Some("next hops") {
+            state.fails = None;
+            return Err("next hops fails".into());
+        }
+        let there = state.next_hops > 0;
+        if there && state.vnis.values().all(|vni| !vni.up) {
+            state.next_hops -= 1;
+        }
+        Ok(there.then_some(100).into_iter().collect())
     }
     async fn addressed(&self, _: &str) -> Result<bool, PortError> {
         Ok(self.0.lock().unwrap().addressed)
@@ -237,7 +283,7 @@ const NEW: &str = "log one\nlog three\n";
 fn settled() -> Host {
     Host::default().with(|state| {
         (state.conf, state.good) = (Some(OLD.into()), Some(OLD.into()));
-        state.vnis.insert("vr.a".into(), VniState { vni: 100, up: true });
+        state.vnis.insert("vr.a".into(), VniState { vni: 100, up: true, vxlan: true });
         state.read_file();
     })
 }
@@ -295,9 +341,32 @@ async fn links_go_after_the_reload_and_stanzas_once_frr_lets_go() {
     pipeline(&host).carry_out(&removing()).await.unwrap();
     let calls = host.calls();
     // Out of service before FRR loses their VNI and neighbors, gone once it has none of them.
-    let out = ["write", "links", "  delete vx.a", "take", "  log two", "reload", "running"];
+    let out = ["write", "links", "  down vx.a", "links", "  delete vx.a", "take", "  log two", "reload", "running"];
     let gone = ["links", "  delete vd.a", "  delete vr.a"];
     assert_eq!(calls[5..], [&out[..], &gone, &["forget"; 4]].concat(), "{calls:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_vxlan_stays_until_zebra_has_no_route_through_it_and_lines_until_zebra_knows() {
+    for (lag, next_hops) in [(0, 3), (3, 0), (3, 3)] {
+        let host = settled().with(|state| (state.lag, state.next_hops) = (lag, next_hops));
+        pipeline(&host).carry_out(&removing()).await.unwrap();
+        let state = host.0.lock().unwrap();
+        assert!(!state.early && !state.vnis["vr.a"].vxlan, "{lag} {next_hops}: {:?}", state.calls);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_vxlan_whose_routes_never_go_is_deleted_in_the_end_and_one_of_which_nothing_is_known_is_not() {
+    let host = settled().with(|state| state.next_hops = usize::MAX);
+    pipeline(&host).carry_out(&removing()).await.unwrap();
+    assert!(host.calls().contains(&"  delete vx.a".to_owned()));
+    let host = settled().with(|state| state.fails = Some("next hops"));
+    pipeline(&host).carry_out(&removing()).await.unwrap_err();
+    let calls = host.calls();
+    assert!(calls.contains(&"  down vx.a".to_owned()) && !calls.contains(&"  delete vx.a".to_owned()), "{calls:?}");
+    pipeline(&host).carry_out(&removing()).await.unwrap();
+    assert!(host.calls().contains(&"  delete vx.a".to_owned()));
 }
 
 #[tokio::test(start_paused = true)]
@@ -306,7 +375,7 @@ async fn an_old_bgpd_finds_a_neighbor_before_it_goes() {
     pipeline(&host).carry_out(&removing()).await.unwrap();
     let calls = host.calls();
     let out = ["links", "  delete vx.a", "links", "  down vd.a", "links", "  up vd.a", "take"];
-    assert_eq!(calls[6..13], out, "{calls:?}");
+    assert_eq!(calls[8..15], out, "{calls:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -353,7 +422,7 @@ async fn a_vni_that_stays_down_fails_every_run() {
     let host = settled();
     let mut pipeline = pipeline(&host);
     pipeline.carry_out(&adding()).await.unwrap();
-    host.0.lock().unwrap().vnis.insert("vr.a".into(), VniState { vni: 100, up: false });
+    host.0.lock().unwrap().vnis.insert("vr.a".into(), VniState { vni: 100, up: false, vxlan: true });
     for _ in 0..2 {
         let error = pipeline.carry_out(&idle(adding())).await.unwrap_err().to_string();
         assert!(error.contains("vr.a (VNI 100) is not up"), "{error}");

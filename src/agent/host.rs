@@ -1,6 +1,6 @@
 //! The host behind the pipeline's ports: adapters, in the pipeline's words.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::frr::check;
@@ -117,7 +117,12 @@ impl DaemonPort for Vty {
 
     async fn vnis(&self) -> Result<BTreeMap<String, VniState>, PortError> {
         let vnis = running::vrf_vnis(self).await?.into_iter();
-        Ok(vnis.map(|(name, vrf)| (name, VniState { vni: vrf.vni, up: vrf.state == "Up" })).collect())
+        let state = |vrf: running::VrfVni| VniState { vni: vrf.vni, up: vrf.state == "Up", vxlan: vrf.has_vxlan() };
+        Ok(vnis.map(|(name, vrf)| (name, state(vrf))).collect())
+    }
+
+    async fn vnis_with_next_hops(&self) -> Result<BTreeSet<u32>, PortError> {
+        Ok(running::vnis_with_next_hops(self).await?)
     }
 
     async fn addressed(&self, neighbor: &str) -> Result<bool, PortError> {

@@ -58,9 +58,20 @@ pub struct VrfVni {
     pub vni: u32,
     /// `Up` or `Down`.
     pub state: String,
+    /// The VXLAN, or `None`.
+    #[serde(default, rename = "vxlanIntf")]
+    vxlan: String,
+}
+
+impl VrfVni {
+    /// Whether zebra has found a VXLAN for it.
+    pub fn has_vxlan(&self) -> bool {
+        !["", "None"].contains(&self.vxlan.as_str())
+    }
 }
 
 const SHOW_VRF_VNI: &str = "show vrf vni json";
+const SHOW_NEXT_HOPS: &str = "show evpn next-hops vni all json";
 const SHOW_BGP_SUMMARY: &str = "show bgp summary json";
 const SHOW_WATCHED: &str = "show watchfrr";
 const SHOW_BACKENDS: &str = "show mgmt backend-adapter all";
@@ -73,9 +84,26 @@ pub(crate) const SHOW_ALL_BGP_SUMMARIES: &str = "show bgp vrf all summary json";
 /// zebra does not answer, or not in JSON.
 pub async fn vrf_vnis(vty: &Vty) -> Result<BTreeMap<String, VrfVni>, RunningError> {
     let answer = vty.ask("zebra", SHOW_VRF_VNI).await?;
-    let parsed: VrfVnis =
-        serde_json::from_str(&answer).map_err(|source| RunningError::Answer { command: SHOW_VRF_VNI, source })?;
+    vrf_vnis_of(&answer).map_err(|source| RunningError::Answer { command: SHOW_VRF_VNI, source })
+}
+
+fn vrf_vnis_of(answer: &str) -> serde_json::Result<BTreeMap<String, VrfVni>> {
+    let parsed: VrfVnis = serde_json::from_str(answer)?;
     Ok(parsed.vrfs.into_iter().map(|vrf| (vrf.vrf.clone(), vrf)).collect())
+}
+
+/// VNIs with next hops, which the routes of EVPN in their VRFs go to.
+///
+/// # Errors
+/// zebra does not answer, or not in JSON.
+pub async fn vnis_with_next_hops(vty: &Vty) -> Result<BTreeSet<u32>, RunningError> {
+    let answer = vty.ask("zebra", SHOW_NEXT_HOPS).await?;
+    with_next_hops(&answer).map_err(|source| RunningError::Answer { command: SHOW_NEXT_HOPS, source })
+}
+
+fn with_next_hops(answer: &str) -> serde_json::Result<BTreeSet<u32>> {
+    let vnis: BTreeMap<u32, serde::de::IgnoredAny> = serde_json::from_str(answer)?;
+    Ok(vnis.into_keys().collect())
 }
 
 /// Whether an unnumbered neighbor of the default instance has learned an address.
@@ -298,6 +326,20 @@ mod tests {
         let zebra = "MGMTD Backend Adapters\n  Client: \t\t\tzebra\n    Conn-FD: \t\t\t21\n    Client-Id: \t\t\t0\n  Total: 1\n";
         assert!(is_backend("zebra", zebra) && !is_backend("staticd", zebra));
         assert!(is_backend("staticd", &zebra.replace("zebra", "staticd")));
+    }
+
+    /// Answers of 8.4.4 and 10.3, shortened.
+    #[test]
+    fn vnis_tell_their_vxlan_and_whether_routes_go_to_a_next_hop() {
+        let vnis = r#"{"vrfs": [
+            {"vrf": "vr.blue", "vni": 100, "vxlanIntf": "vx.blue", "sviIntf": "br.blue", "state": "Up", "routerMac": "02:54:c0:00:02:81"},
+            {"vrf": "vr.red", "vni": 101, "vxlanIntf": "None", "sviIntf": "br.red", "state": "Down", "routerMac": "None"}]}"#;
+        let vnis = vrf_vnis_of(vnis).unwrap();
+        assert!(vnis["vr.blue"].has_vxlan() && !vnis["vr.red"].has_vxlan());
+        let hops =
+            r#"{"100": {"numNextHops": 1, "192.0.2.1": {"nexthopIp": "192.0.2.1", "routerMac": "02:54:c0:00:02:01"}}}"#;
+        assert_eq!(with_next_hops(hops).unwrap(), BTreeSet::from([100]));
+        assert!(with_next_hops("{}").unwrap().is_empty());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The pipeline's ports, with what they do counted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::AgentMetrics;
 use crate::frr::command::Verdict;
@@ -132,6 +132,10 @@ impl<P: DaemonPort + Sync> DaemonPort for Measured<P> {
 
     async fn vnis(&self) -> Result<BTreeMap<String, VniState>, PortError> {
         self.port.vnis().await
+    }
+
+    async fn vnis_with_next_hops(&self) -> Result<BTreeSet<u32>, PortError> {
+        self.port.vnis_with_next_hops().await
     }
 
     async fn addressed(&self, neighbor: &str) -> Result<bool, PortError> {

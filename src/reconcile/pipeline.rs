@@ -9,7 +9,7 @@ use super::configure::Configured;
 use super::error::{Missing, RunError, step};
 use super::glance::Standing;
 use super::steps::Steps;
-use super::{ConfigPort, DaemonPort, Inputs, LinkPort, Outcome, Ports, Prepared, ServicePort, prepare};
+use super::{ConfigPort, DaemonPort, Inputs, LinkPort, Outcome, Ports, Prepared, ServicePort, VniState, prepare};
 use crate::frr::config::Config;
 use crate::frr::render::Renderer;
 use crate::link::{LinkOp, LinkPlan, LinkRole, OwnedName};
@@ -22,6 +22,8 @@ pub struct Limits {
     pub answers: Duration,
     /// FRR has seen that links which go are out of service; it is no harm if it has not.
     pub unplugged: Duration,
+    /// zebra has no routes of EVPN any more where a VXLAN goes.
+    pub drained: Duration,
     /// zebra knows the VNIs of the new configuration.
     pub mapped: Duration,
     /// zebra calls the L3 VNIs up.
@@ -33,7 +35,14 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         let limit = Duration::from_secs(30);
-        Self { answers: limit, unplugged: Duration::from_secs(15), mapped: limit, up: limit, forgotten: limit }
+        Self {
+            answers: limit,
+            unplugged: Duration::from_secs(15),
+            drained: Duration::from_secs(120),
+            mapped: limit,
+            up: limit,
+            forgotten: limit,
+        }
     }
 }
 
@@ -182,20 +191,44 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
         if left.is_empty() { Ok(()) } else { Err(RunError::NotForgotten { left, limit }) }
     }
 
-    /// Deletes the VXLANs that go, once, and waits until zebra has seen it. See [`LinkPlan::unplug`].
+    /// Sets the VXLANs that go down and deletes them, once; waits each time until zebra has seen it. See [`LinkPlan::unplug`].
+    ///
+    /// When the last route to a next hop goes, zebra tells the kernel again of a remote router's MAC that another next hop still has, and
+    /// takes it for granted that there is a VXLAN (`zl3vni_rmac_install` of 8.4 and 10.3, SIGSEGV; FRR #20494). Once it is down, all
+    /// routes go.
     pub(super) async fn unplug(&self, vxlans: &mut Vec<LinkOp>) -> Result<(), RunError> {
         let vxlans = std::mem::take(vxlans);
-        if vxlans.is_empty() {
+        let vrfs: Vec<VrfName> = vxlans.iter().filter_map(|op| op.deletes(LinkRole::Vxlan)).collect();
+        if vrfs.is_empty() {
             return Ok(());
         }
+        let down: Vec<LinkOp> = vrfs.iter().map(|vrf| LinkOp::SetDown { name: LinkRole::Vxlan.name(vrf) }).collect();
+        let vrfs: BTreeSet<String> = vrfs.into_iter().map(name_of_vrf).collect();
+        // Where EVPN is off, no VNI is up, and zebra forgets no VXLAN.
+        let up = self.vnis_of(&vrfs).await?.into_iter().filter(|(_, vni)| vni.up).map(|(vrf, _)| vrf).collect();
+        self.ports.links.apply(&down).await.map_err(step("set VXLANs down"))?;
+        let left = until(self.limits.drained, async || self.carrying(&vrfs).await, BTreeSet::is_empty).await?;
+        if !left.is_empty() {
+            tracing::warn!(vrf = ?left, "zebra keeps routes of EVPN in VRFs whose VXLANs are down; they are deleted all the same");
+        }
         self.ports.links.apply(&vxlans).await.map_err(step("delete VXLANs"))?;
-        let vrfs: Vec<String> = vxlans.iter().filter_map(|op| op.deletes(LinkRole::Vxlan)).map(name_of_vrf).collect();
-        let any_up = async || {
-            let vnis = self.ports.daemons.vnis().await.map_err(step("ask zebra for its VNIs"))?;
-            Ok(vrfs.iter().any(|vrf| vnis.get(vrf).is_some_and(|vni| vni.up)))
-        };
-        until(self.limits.unplugged, any_up, |up| !up).await?;
+        let seen = async || Ok(self.vnis_of(&up).await?.values().all(|vni| !vni.vxlan));
+        until(self.limits.unplugged, seen, |seen| *seen).await?;
         Ok(())
+    }
+
+    /// Those of these VRFs whose VNI is up, or in which zebra has routes of EVPN.
+    async fn carrying(&self, vrfs: &BTreeSet<String>) -> Result<BTreeSet<String>, RunError> {
+        let vnis = self.vnis_of(vrfs).await?;
+        let hops = self.ports.daemons.vnis_with_next_hops().await.map_err(step("ask zebra for its next hops"))?;
+        let carrying = vnis.into_iter().filter(|(_, vni)| vni.up || hops.contains(&vni.vni));
+        Ok(carrying.map(|(vrf, _)| vrf).collect())
+    }
+
+    async fn vnis_of(&self, vrfs: &BTreeSet<String>) -> Result<BTreeMap<String, VniState>, RunError> {
+        let mut vnis = self.ports.daemons.vnis().await.map_err(step("ask zebra for its VNIs"))?;
+        vnis.retain(|vrf, _| vrfs.contains(vrf));
+        Ok(vnis)
     }
 
     /// Has bgpd find its neighbors that go, where its version needs that.

@@ -1,6 +1,6 @@
 //! What the pipeline needs of the host, in our words.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 
 use crate::frr::command::Verdict;
@@ -59,6 +59,8 @@ pub struct VniState {
     pub vni: u32,
     /// Whether the L3 VNI is up.
     pub up: bool,
+    /// Whether zebra knows a VXLAN of it.
+    pub vxlan: bool,
 }
 
 /// FRR's running state.
@@ -73,6 +75,8 @@ pub trait DaemonPort {
     fn take(&self, lines: &[Line]) -> impl Future<Output = Result<(), PortError>> + Send;
     /// VRFs with a VNI, by interface name.
     fn vnis(&self) -> impl Future<Output = Result<BTreeMap<String, VniState>, PortError>> + Send;
+    /// VNIs with next hops: zebra has routes of EVPN in their VRFs.
+    fn vnis_with_next_hops(&self) -> impl Future<Output = Result<BTreeSet<u32>, PortError>> + Send;
     /// Whether an unnumbered neighbor of the default instance has an address.
     fn addressed(&self, neighbor: &str) -> impl Future<Output = Result<bool, PortError>> + Send;
     /// Whether bgpd is of a version that may forget where it keeps an unnumbered neighbor.
