@@ -369,6 +369,23 @@ async fn a_vxlan_whose_routes_never_go_is_deleted_in_the_end_and_one_of_which_no
     assert!(host.calls().contains(&"  delete vx.a".to_owned()));
 }
 
+/// Somebody has put another one in its place; FRR and frr.conf are as they should be.
+#[tokio::test(start_paused = true)]
+async fn a_vxlan_is_made_again_without_a_reload() {
+    let create = vec![
+        LinkOp::Delete { name: name("vx.a") },
+        LinkOp::CreateVrf { name: name("vx.a"), table: 50.try_into().unwrap() },
+    ];
+    let links = LinkPlan { create, activate: vec![LinkOp::SetUp { name: name("vx.a") }], ..LinkPlan::default() };
+    let host = settled();
+    let prepared = Prepared { links, vnis: vec![("vr.a".into(), 100)], ..text(OLD) };
+    // The host does not bring the VNI up again.
+    pipeline(&host).carry_out(&prepared).await.unwrap_err();
+    let links = ["  down vx.a", "  delete vx.a", "  create vrf vx.a table 50", "  up vx.a"];
+    let expected = ["may write"].into_iter().chain(links.into_iter().flat_map(|op| ["links", op]));
+    assert_eq!(host.calls(), expected.collect::<Vec<_>>());
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_old_bgpd_finds_a_neighbor_before_it_goes() {
     let host = settled().with(|state| (state.addressed, state.old_bgpd) = (true, true));

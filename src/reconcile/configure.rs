@@ -83,7 +83,7 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
         }
         let difference = goal.difference(&seen, &self.tolerated);
         let mapped = self.missing(&prepared.vnis, |_| true).await?.is_empty();
-        if !written && !leaving && difference.is_empty() && mapped {
+        if !written && !leaving && unplug.is_empty() && difference.is_empty() && mapped {
             return Ok(Configured { meant: goal.config, seen, ..Configured::default() });
         }
         if written {
