@@ -15,9 +15,14 @@ struct Drift {
     undone: &'static str,
 }
 
-const LINKS: [Drift; 8] = [
+const LINKS: [Drift; 9] = [
     Drift {
         done: "ip link del vx.blue",
+        causes: &["links"],
+        undone: "ip -d link show vx.blue up | grep -q 'vxlan id 100'",
+    },
+    Drift {
+        done: "printf 'link del vx.blue\\nlink add vx.blue master br.blue type vxlan id 999 local 192.0.2.129 dstport 4789 nolearning\\nlink set vx.blue up\\n' | ip -batch -",
         causes: &["links"],
         undone: "ip -d link show vx.blue up | grep -q 'vxlan id 100'",
     },

@@ -29,5 +29,6 @@ mod router;
 mod state;
 mod status;
 mod trust;
+mod vteps;
 mod webhook;
 mod world;
