@@ -10,6 +10,7 @@ mod prepare;
 mod report;
 mod rollback;
 mod steps;
+mod unplug;
 
 pub use error::{Missing, Restored, RunError};
 pub use glance::Shown;
