@@ -33,8 +33,10 @@ struct State {
     /// How often zebra is asked before it tells what has become of a VXLAN, and what it is to tell then.
     lag: usize,
     pending: Option<(usize, Becomes)>,
-    /// How often zebra still has next hops when it is asked, once the VNI is down.
+    /// How many next hops zebra has: with each question, once the VNI is down, one less.
     next_hops: usize,
+    /// How many of them stay.
+    stays: usize,
     /// Whether the VXLAN has gone before them, or lines before zebra has seen it go.
     early: bool,
     /// What FRR runs: the text, one line each.
@@ -238,17 +240,16 @@ impl DaemonPort for Host {
         state.asked_for_vnis();
         Ok(state.vnis.clone())
     }
-    async fn vnis_with_next_hops(&self) -> Result<BTreeSet<u32>, PortError> {
+    async fn next_hops(&self) -> Result<BTreeMap<u32, usize>, PortError> {
         let mut state = self.0.lock().unwrap();
         if state.fails == Some("next hops") {
             state.fails = None;
             return Err("next hops fails".into());
         }
-        let there = state.next_hops > 0;
-        if there && state.vnis.values().all(|vni| !vni.up) {
-            state.next_hops -= 1;
-        }
-        Ok(there.then_some(100).into_iter().collect())
+        let count = state.next_hops;
+        let goes = count > state.stays && state.vnis.values().all(|vni| !vni.up);
+        state.next_hops -= usize::from(goes);
+        Ok([(100, count)].into_iter().filter(|(_, count)| *count > 0).collect())
     }
     async fn addressed(&self, _: &str) -> Result<bool, PortError> {
         Ok(self.0.lock().unwrap().addressed)
@@ -357,11 +358,23 @@ async fn a_vxlan_stays_until_zebra_has_no_route_through_it_and_lines_until_zebra
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_vxlan_whose_routes_never_go_is_deleted_in_the_end_and_one_of_which_nothing_is_known_is_not() {
-    let host = settled().with(|state| state.next_hops = usize::MAX);
+async fn a_vxlan_waits_no_longer_for_next_hops_that_stay_and_for_as_long_as_may_be_where_they_go_slowly() {
+    for (next_hops, stays, seconds) in [(1, 1, 15..17), (3, 1, 15..17), (usize::MAX, 0, 120..122)] {
+        let host = settled().with(|state| (state.next_hops, state.stays) = (next_hops, stays));
+        let begin = tokio::time::Instant::now();
+        pipeline(&host).carry_out(&removing()).await.unwrap();
+        assert!(host.calls().contains(&"  delete vx.a".to_owned()));
+        assert!(seconds.contains(&begin.elapsed().as_secs()), "{next_hops} {stays}: {:?}", begin.elapsed());
+    }
+    // A VNI that does not go down has its next hops still to go.
+    let host = settled().with(|state| (state.lag, state.next_hops) = (300, 1));
     pipeline(&host).carry_out(&removing()).await.unwrap();
-    assert!(host.calls().contains(&"  delete vx.a".to_owned()));
-    let host = settled().with(|state| state.fails = Some("next hops"));
+    assert_eq!(host.0.lock().unwrap().next_hops, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_vxlan_of_whose_next_hops_nothing_is_known_stays_down_until_the_next_run() {
+    let host = settled().with(|state| (state.lag, state.fails) = (3, Some("next hops")));
     pipeline(&host).carry_out(&removing()).await.unwrap_err();
     let calls = host.calls();
     assert!(calls.contains(&"  down vx.a".to_owned()) && !calls.contains(&"  delete vx.a".to_owned()), "{calls:?}");

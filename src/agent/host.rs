@@ -1,6 +1,6 @@
 //! The host behind the pipeline's ports: adapters, in the pipeline's words.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::frr::check;
@@ -121,8 +121,8 @@ impl DaemonPort for Vty {
         Ok(vnis.map(|(name, vrf)| (name, state(vrf))).collect())
     }
 
-    async fn vnis_with_next_hops(&self) -> Result<BTreeSet<u32>, PortError> {
-        Ok(running::vnis_with_next_hops(self).await?)
+    async fn next_hops(&self) -> Result<BTreeMap<u32, usize>, PortError> {
+        Ok(running::next_hops(self).await?)
     }
 
     async fn addressed(&self, neighbor: &str) -> Result<bool, PortError> {

@@ -59,14 +59,14 @@ pub struct VrfVni {
     /// `Up` or `Down`.
     pub state: String,
     /// The VXLAN, or `None`.
-    #[serde(default, rename = "vxlanIntf")]
+    #[serde(rename = "vxlanIntf")]
     vxlan: String,
 }
 
 impl VrfVni {
     /// Whether zebra has found a VXLAN for it.
     pub fn has_vxlan(&self) -> bool {
-        !["", "None"].contains(&self.vxlan.as_str())
+        self.vxlan != "None"
     }
 }
 
@@ -92,18 +92,23 @@ fn vrf_vnis_of(answer: &str) -> serde_json::Result<BTreeMap<String, VrfVni>> {
     Ok(parsed.vrfs.into_iter().map(|vrf| (vrf.vrf.clone(), vrf)).collect())
 }
 
-/// VNIs with next hops, which the routes of EVPN in their VRFs go to.
+/// How many next hops of EVPN zebra has, by VNI: those that routes in the VNI's VRF go to.
 ///
 /// # Errors
 /// zebra does not answer, or not in JSON.
-pub async fn vnis_with_next_hops(vty: &Vty) -> Result<BTreeSet<u32>, RunningError> {
+pub async fn next_hops(vty: &Vty) -> Result<BTreeMap<u32, usize>, RunningError> {
     let answer = vty.ask("zebra", SHOW_NEXT_HOPS).await?;
-    with_next_hops(&answer).map_err(|source| RunningError::Answer { command: SHOW_NEXT_HOPS, source })
+    next_hops_of(&answer).map_err(|source| RunningError::Answer { command: SHOW_NEXT_HOPS, source })
 }
 
-fn with_next_hops(answer: &str) -> serde_json::Result<BTreeSet<u32>> {
-    let vnis: BTreeMap<u32, serde::de::IgnoredAny> = serde_json::from_str(answer)?;
-    Ok(vnis.into_keys().collect())
+fn next_hops_of(answer: &str) -> serde_json::Result<BTreeMap<u32, usize>> {
+    #[derive(serde::Deserialize)]
+    struct NextHops {
+        #[serde(rename = "numNextHops")]
+        count: usize,
+    }
+    let vnis: BTreeMap<u32, NextHops> = serde_json::from_str(answer)?;
+    Ok(vnis.into_iter().map(|(vni, hops)| (vni, hops.count)).collect())
 }
 
 /// Whether an unnumbered neighbor of the default instance has learned an address.
@@ -330,7 +335,7 @@ mod tests {
 
     /// Answers of 8.4.4 and 10.3, shortened.
     #[test]
-    fn vnis_tell_their_vxlan_and_whether_routes_go_to_a_next_hop() {
+    fn vnis_tell_their_vxlan_and_how_many_next_hops_routes_go_to() {
         let vnis = r#"{"vrfs": [
             {"vrf": "vr.blue", "vni": 100, "vxlanIntf": "vx.blue", "sviIntf": "br.blue", "state": "Up", "routerMac": "02:54:c0:00:02:81"},
             {"vrf": "vr.red", "vni": 101, "vxlanIntf": "None", "sviIntf": "br.red", "state": "Down", "routerMac": "None"}]}"#;
@@ -338,8 +343,8 @@ mod tests {
         assert!(vnis["vr.blue"].has_vxlan() && !vnis["vr.red"].has_vxlan());
         let hops =
             r#"{"100": {"numNextHops": 1, "192.0.2.1": {"nexthopIp": "192.0.2.1", "routerMac": "02:54:c0:00:02:01"}}}"#;
-        assert_eq!(with_next_hops(hops).unwrap(), BTreeSet::from([100]));
-        assert!(with_next_hops("{}").unwrap().is_empty());
+        assert_eq!(next_hops_of(hops).unwrap(), BTreeMap::from([(100, 1)]));
+        assert!(next_hops_of("{}").unwrap().is_empty());
     }
 
     #[test]

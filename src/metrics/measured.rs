@@ -1,6 +1,6 @@
 //! The pipeline's ports, with what they do counted.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::AgentMetrics;
 use crate::frr::command::Verdict;
@@ -134,8 +134,8 @@ impl<P: DaemonPort + Sync> DaemonPort for Measured<P> {
         self.port.vnis().await
     }
 
-    async fn vnis_with_next_hops(&self) -> Result<BTreeSet<u32>, PortError> {
-        self.port.vnis_with_next_hops().await
+    async fn next_hops(&self) -> Result<BTreeMap<u32, usize>, PortError> {
+        self.port.next_hops().await
     }
 
     async fn addressed(&self, neighbor: &str) -> Result<bool, PortError> {

@@ -19,9 +19,10 @@ use crate::link::{LinkPlan, LinkRole, OwnedName};
 pub struct Limits {
     /// FRR's daemons answer while frr.service is active: watchfrr brings back one that died.
     pub answers: Duration,
-    /// FRR has seen that links which go are out of service; it is no harm if it has not.
+    /// FRR has seen that links went, or go: it is no harm if it has not. Also how long next hops must stay the same to be taken for ones
+    /// that stay.
     pub unplugged: Duration,
-    /// zebra has no routes of EVPN any more where a VXLAN goes.
+    /// zebra has no next hops of EVPN any more where a VXLAN goes.
     pub drained: Duration,
     /// zebra knows the VNIs of the new configuration.
     pub mapped: Duration,

@@ -1,6 +1,6 @@
 //! What the pipeline needs of the host, in our words.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::future::Future;
 
 use crate::frr::command::Verdict;
@@ -75,8 +75,8 @@ pub trait DaemonPort {
     fn take(&self, lines: &[Line]) -> impl Future<Output = Result<(), PortError>> + Send;
     /// VRFs with a VNI, by interface name.
     fn vnis(&self) -> impl Future<Output = Result<BTreeMap<String, VniState>, PortError>> + Send;
-    /// VNIs with next hops: zebra has routes of EVPN in their VRFs.
-    fn vnis_with_next_hops(&self) -> impl Future<Output = Result<BTreeSet<u32>, PortError>> + Send;
+    /// How many next hops of EVPN zebra has, by VNI: routes in the VNI's VRF go there.
+    fn next_hops(&self) -> impl Future<Output = Result<BTreeMap<u32, usize>, PortError>> + Send;
     /// Whether an unnumbered neighbor of the default instance has an address.
     fn addressed(&self, neighbor: &str) -> impl Future<Output = Result<bool, PortError>> + Send;
     /// Whether bgpd is of a version that may forget where it keeps an unnumbered neighbor.

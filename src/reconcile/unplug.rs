@@ -1,15 +1,25 @@
 //! Takes links out of service before FRR loses the lines that they go by.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+
+use tokio::time::Instant;
 
 use super::error::{RunError, step};
-use super::pipeline::{Pipeline, until};
+use super::pipeline::{ASK_AGAIN, Pipeline, until};
 use super::{ConfigPort, DaemonPort, LinkPort, ServicePort, VniState};
 use crate::link::{LinkOp, LinkPlan, LinkRole};
 use crate::model::VrfName;
 
+/// What a VRF carries in the overlay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Carried {
+    /// Whether its VNI is up.
+    up: bool,
+    next_hops: usize,
+}
+
 impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S, D> {
-    /// Sets the VXLANs that go down and deletes them, once; waits each time until zebra has seen it. See [`LinkPlan::unplug`].
+    /// Sets the VXLANs that go down and deletes them, once; zebra is waited for each time. See [`LinkPlan::unplug`].
     ///
     /// When the last route to a next hop goes, zebra tells the kernel again of a remote router's MAC that another next hop still has, and
     /// takes it for granted that there is a VXLAN (`zl3vni_rmac_install` of 8.4 and 10.3, SIGSEGV; FRR #20494). Once it is down, all
@@ -21,31 +31,61 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
             return Ok(());
         }
         let down: Vec<LinkOp> = vrfs.iter().map(|vrf| LinkOp::SetDown { name: LinkRole::Vxlan.name(vrf) }).collect();
-        let vrfs: BTreeSet<String> = vrfs.into_iter().map(name_of_vrf).collect();
-        // Where EVPN is off, no VNI is up, and zebra forgets no VXLAN.
-        let up = self.vnis_of(&vrfs).await?.into_iter().filter(|(_, vni)| vni.up).map(|(vrf, _)| vrf).collect();
+        let devices: BTreeMap<String, VrfName> = vrfs.into_iter().map(|vrf| (device(&vrf), vrf)).collect();
+        let up = self.vnis_of(|vrf, vni| devices.contains_key(vrf) && vni.up).await?;
         self.ports.links.apply(&down).await.map_err(step("set VXLANs down"))?;
-        let left = until(self.limits.drained, async || self.carrying(&vrfs).await, BTreeSet::is_empty).await?;
+        let left = self.steps.timed("wait", self.drained(&devices)).await?;
         if !left.is_empty() {
-            tracing::warn!(vrf = ?left, "zebra keeps routes of EVPN in VRFs whose VXLANs are down; they are deleted all the same");
+            let vrf = left.keys().filter_map(|device| devices.get(device)).map(ToString::to_string);
+            let vrf = vrf.collect::<Vec<_>>().join(", ");
+            tracing::warn!(%vrf, "zebra keeps next hops of EVPN in VRFs whose VXLANs are down; these are deleted all the same");
         }
         self.ports.links.apply(&vxlans).await.map_err(step("delete VXLANs"))?;
-        let seen = async || Ok(self.vnis_of(&up).await?.values().all(|vni| !vni.vxlan));
-        until(self.limits.unplugged, seen, |seen| *seen).await?;
+        // zebra forgets no VXLAN where EVPN is off, and no VNI is up there.
+        if !up.is_empty() {
+            let gone = async || Ok(self.vnis_of(|vrf, vni| up.contains_key(vrf) && vni.vxlan).await?.is_empty());
+            self.steps.timed("wait", until(self.limits.unplugged, gone, |gone| *gone)).await?;
+        }
         Ok(())
     }
 
-    /// Those of these VRFs whose VNI is up, or in which zebra has routes of EVPN.
-    async fn carrying(&self, vrfs: &BTreeSet<String>) -> Result<BTreeSet<String>, RunError> {
-        let vnis = self.vnis_of(vrfs).await?;
-        let hops = self.ports.daemons.vnis_with_next_hops().await.map_err(step("ask zebra for its next hops"))?;
-        let carrying = vnis.into_iter().filter(|(_, vni)| vni.up || hops.contains(&vni.vni));
-        Ok(carrying.map(|(vrf, _)| vrf).collect())
+    /// Waits until no VNI of these VRFs is up and zebra has no next hops of EVPN in them; gives the VRFs that have some when the time is
+    /// over, or when nothing more goes.
+    ///
+    /// A next hop may stay for good: bgpd 8.4 tells zebra of the route that takes the place of one through it, not that the other went
+    /// (FRR #13557).
+    async fn drained(&self, devices: &BTreeMap<String, VrfName>) -> Result<BTreeMap<String, Carried>, RunError> {
+        let end = Instant::now() + self.limits.drained;
+        let mut left = self.carried(devices).await?;
+        let mut since = Instant::now();
+        loop {
+            let stays = left.values().all(|carried| !carried.up) && since.elapsed() >= self.limits.unplugged;
+            if left.is_empty() || stays || Instant::now() >= end {
+                return Ok(left);
+            }
+            tokio::time::sleep(ASK_AGAIN).await;
+            let now = self.carried(devices).await?;
+            if now != left {
+                (left, since) = (now, Instant::now());
+            }
+        }
     }
 
-    async fn vnis_of(&self, vrfs: &BTreeSet<String>) -> Result<BTreeMap<String, VniState>, RunError> {
+    /// Those of these VRFs that carry anything.
+    async fn carried(&self, devices: &BTreeMap<String, VrfName>) -> Result<BTreeMap<String, Carried>, RunError> {
+        let vnis = self.vnis_of(|vrf, _| devices.contains_key(vrf)).await?;
+        let hops = self.ports.daemons.next_hops().await.map_err(step("ask zebra for its next hops"))?;
+        let carried =
+            |vni: VniState| Carried { up: vni.up, next_hops: hops.get(&vni.vni).copied().unwrap_or_default() };
+        let mut vrfs: BTreeMap<_, _> = vnis.into_iter().map(|(vrf, vni)| (vrf, carried(vni))).collect();
+        vrfs.retain(|_, carried| carried.up || carried.next_hops > 0);
+        Ok(vrfs)
+    }
+
+    /// zebra's VNIs of such VRFs, by device.
+    async fn vnis_of(&self, such: impl Fn(&str, &VniState) -> bool) -> Result<BTreeMap<String, VniState>, RunError> {
         let mut vnis = self.ports.daemons.vnis().await.map_err(step("ask zebra for its VNIs"))?;
-        vnis.retain(|vrf, _| vrfs.contains(vrf));
+        vnis.retain(|vrf, vni| such(vrf, vni));
         Ok(vnis)
     }
 
@@ -78,6 +118,6 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
     }
 }
 
-fn name_of_vrf(vrf: VrfName) -> String {
-    LinkRole::Vrf.name(&vrf).to_string()
+fn device(vrf: &VrfName) -> String {
+    LinkRole::Vrf.name(vrf).to_string()
 }

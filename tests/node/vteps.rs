@@ -7,6 +7,8 @@ use crate::lab::{FROM_MANIFESTS, Fabric, Image, Node, Spelling, lab_file};
 const LIMIT: Duration = Duration::from_secs(180);
 /// The address of the second leaf's VTEP.
 const SECOND: &str = "192.0.2.2";
+/// Of both routers.
+const MAC: &str = "02:54:c0:00:02:01";
 
 #[test]
 fn frr_8_outlives_vxlans_to_two_vteps_of_one_mac() {
@@ -29,12 +31,14 @@ fn outlives(image: Image) {
     // zebra 8.4 looks at the VXLAN only where the VTEP goes first that came last, and bgpd takes routes back in the order of their RDs.
     let _second = second_leaf(&fabric, image);
     are_next_hops(node, &["192.0.2.1", SECOND]);
+    let mac = node.vtysh(&format!("show evpn rmac vni 100 mac {MAC}"));
+    assert!(mac.contains(&format!("Remote VTEP: {SECOND}")), "the one that goes first: {mac}");
     let daemons = node.pid("bgpd zebra");
     node.no_objects();
     node.applied(applied, LIMIT);
     let told = || node.ok("journalctl -u frr -o short-precise --no-pager | tail -n 100");
     assert_eq!(node.pid("bgpd zebra"), daemons, "{}", told());
-    let left = "zebra keeps routes of EVPN";
+    let left = "zebra keeps next hops of EVPN";
     assert_eq!(node.says(left), 0, "{left}");
 }
 
@@ -55,7 +59,7 @@ fn second_leaf(fabric: &Fabric, image: Image) -> Node {
 fn are_next_hops(node: &Node, vteps: &[&str]) {
     node.wait("next hops", LIMIT, |node| {
         let seen = node.json("vtysh -c 'show evpn next-hops vni all json'");
-        let mac = |vtep: &&str| seen["100"][*vtep]["routerMac"] == "02:54:c0:00:02:01";
+        let mac = |vtep: &&str| seen["100"][*vtep]["routerMac"] == MAC;
         if vteps.iter().all(mac) { Ok(()) } else { Err(seen.to_string()) }
     });
 }
