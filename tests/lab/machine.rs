@@ -60,7 +60,7 @@ impl Machine {
 
     /// Whether it has gone down.
     pub fn is_down(&self) -> bool {
-        self.child.lock().unwrap().try_wait().expect("a child").is_some()
+        running(&mut self.child.lock().unwrap()).is_none()
     }
 
     /// Ends it where it still runs.

@@ -197,7 +197,11 @@ fn what_somebody_does_is_undone(image: Image) {
     let rig = Rig::boot(image, EVENTS_ONLY);
     rig.quiet();
     assert_eq!(rig.node.says(" repaired "), 0, "the agent's own work is no drift");
-    let repairs: usize = LINKS.iter().chain(&CONF).chain(&POLICY).map(|drift| rig.is_put_back(drift)).sum();
+    let put_back = |drifts: &[Drift]| drifts.iter().map(|drift| rig.is_put_back(drift)).sum::<usize>();
+    let reloads = rig.node.reloads();
+    let repairs = put_back(&LINKS);
+    assert_eq!(rig.node.reloads(), reloads, "links are put back without a reload");
+    let repairs = repairs + put_back(&CONF) + put_back(&POLICY);
     rig.node.ok("ip link add site type dummy; ip link set site up; ip link del site; vtysh -c 'show version'");
     rig.quiet();
     assert_eq!(rig.node.says(" repaired "), repairs, "{}", rig.node.agent_log());

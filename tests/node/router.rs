@@ -13,8 +13,12 @@ const FILTERS: &str =
 /// Of 64 packets one goes through the neighbour table; most never show in a netfilter hook.
 const PING: &str = "ping -q -i 0.02 -c 50 -W 5";
 
+fn of_traffic(netns: &str, what: &str) -> String {
+    format!("ip netns exec {netns} python3 /root/traffic.py {what}")
+}
+
 fn traffic(node: &Node, netns: &str, what: &str) -> String {
-    node.ok(&format!("ip netns exec {netns} python3 /root/traffic.py {what}"))
+    node.ok(&of_traffic(netns, what))
 }
 
 /// Packets of kinds that the router has counted, by why.
@@ -112,7 +116,7 @@ fn drops(fabric: &Fabric) -> String {
         let said = machine.run(
             "uptime; vmstat 1 2; for netns in '' $(ip netns list | cut -d' ' -f1); do at=${netns:+ip netns exec $netns}; \
              echo \"== ${netns:-machine}\"; $at ip -s -s neigh; $at ip -s link; $at grep -E 'Ip:|Icmp:|Udp:' /proc/net/snmp; \
-             $at grep -v ' 0$' /proc/net/snmp6; done; cat /proc/net/softnet_stat /proc/net/stat/*_cache; \
+             $at grep -vP '\\t0$' /proc/net/snmp6; done; cat /proc/net/softnet_stat /proc/net/stat/*_cache; \
              vtysh -c 'show bgp summary'; dmesg | tail -20",
         );
         format!("{}:\n{}{}", machine.name(), said.stdout, said.stderr)
@@ -129,7 +133,7 @@ fn everything_passes(fabric: &Fabric) -> (u64, u64) {
         // MTUs are found out once (RFC 1191), and TCP gets through whatever they are.
         machine.ok(&format!("ip netns exec {netns} {PING} -I {from} {to}"));
         traffic(machine, netns, &format!("fetch {to} 1000000 {from}"));
-        let echoed = machine.run(&format!("ip netns exec {netns} python3 /root/traffic.py echo {to} 50 {from}"));
+        let echoed = machine.run(&of_traffic(netns, &format!("echo {to} 50 {from}")));
         assert!(echoed.status == 0, "{netns} to {to}: {}\n{}", echoed.stderr, drops(fabric));
     }
     let after = if loaded { routed(&fabric.node) } else { 0 };

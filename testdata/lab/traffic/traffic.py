@@ -66,26 +66,27 @@ def echo(address, count, source=None):
     udp = socket.socket(family(address), socket.SOCK_DGRAM)
     if source:
         udp.bind((source, 0))
+    udp.settimeout(10)
     for number in range(int(count)):
         data = b"%d" % number
-        udp.settimeout(10)
         udp.sendto(data, (address, 5002))
         try:
             back = udp.recv(64)
         except socket.timeout:
-            raise SystemExit("packet %d of %s did not come back within 10 s%s" % (number, count, later(udp)))
+            raise SystemExit("packet %d of %s did not come back within 10 s%s" % (number, count, later(udp, data)))
         if back != data:
             raise SystemExit("%r came back for packet %d of %s" % (back, number, count))
 
 
-def later(udp):
+def later(udp, data):
     """Whether what did not come in time was late or lost."""
     begin = time.monotonic()
     udp.settimeout(30)
     try:
-        return ", but %.1f s later" % (udp.recv(64) and time.monotonic() - begin)
+        back = udp.recv(64)
     except socket.timeout:
         return ", nor within 30 s more"
+    return ", but %.1f s later" % (time.monotonic() - begin) if back == data else ", but %r" % back
 
 
 def listen(address, path):
