@@ -18,7 +18,6 @@ const BOOT_LIMIT: Duration = Duration::from_secs(180);
 /// A running machine; it ends with this value.
 pub(super) struct Machine {
     child: Arc<Mutex<Child>>,
-    group: u32,
     line: Mutex<File>,
     waiting: Waiting,
 }
@@ -37,8 +36,7 @@ impl Machine {
         let (ready, is_ready) = channel();
         let table = waiting.clone();
         std::thread::spawn(move || listen(answers, &table, &ready));
-        let group = child.id();
-        let machine = Self { child: Arc::new(Mutex::new(child)), group, line: Mutex::new(line), waiting };
+        let machine = Self { child: Arc::new(Mutex::new(child)), line: Mutex::new(line), waiting };
         is_ready.recv_timeout(BOOT_LIMIT).ok()?;
         let child = Arc::downgrade(&machine.child);
         std::thread::spawn(move || nudge(&child));
@@ -47,7 +45,7 @@ impl Machine {
 
     /// Its process group.
     pub fn group(&self) -> u32 {
-        self.group
+        self.child.lock().unwrap().id()
     }
 
     /// Begins the command of a number, and gives what its end is told on.
@@ -88,7 +86,7 @@ fn running(child: &mut Child) -> Option<Pid> {
 /// Has a machine look for what came, until it is off.
 ///
 /// User-Mode Linux 6.1 now and then misses the SIGIO of a packet: it is not read before the next signal, which on a quiet machine took up
-/// to 15 s, once in about 3,000 datagrams. Each that was late came within a few ms of a SIGIO sent from outside.
+/// to 15 s, once in about 3,000 datagrams. Each that was late came within 0.3 s of a SIGIO sent from outside.
 fn nudge(child: &Weak<Mutex<Child>>) {
     while let Some(child) = child.upgrade() {
         let nudged = running(&mut child.lock().unwrap()).is_some_and(|pid| kill(pid, Signal::SIGIO).is_ok());
