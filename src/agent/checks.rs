@@ -102,6 +102,8 @@ pub(super) struct Known {
     round: Round,
     /// When a bad round last counted.
     counted: Option<Instant>,
+    /// When the first of those bad rounds ended that nothing but bad ones came after.
+    grave_since: Option<Instant>,
     /// Whether a run has ended since the agent began.
     ended: bool,
     /// The Node, as the API server told of it last.
@@ -192,8 +194,10 @@ impl Known {
     /// Goes by a round.
     pub(super) fn judge(&mut self, round: Round, progress: &Progress, now: Instant) {
         let spaced = self.counted.is_none_or(|last| now.duration_since(last) >= self.config.interval);
-        // What a run is about to change is no fault yet.
-        let counts = spaced && progress.under_way.is_none();
+        // What a run is about to change is no fault yet; what was so before it began is not of its making.
+        let excused = progress.under_way.is_some_and(|began| self.grave_since.is_none_or(|since| began <= since));
+        let counts = spaced && !excused;
+        self.grave_since = round.is_grave().then(|| self.grave_since.unwrap_or(now));
         let before = self.readiness;
         self.readiness = before.after(&round, counts, self.config.failures);
         if round.passed() {
@@ -307,5 +311,64 @@ impl Known {
             self.said = Some((subjects, Instant::now()));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INTERVAL: Duration = Duration::from_secs(30);
+
+    fn round(faults: &[&str]) -> Round {
+        let mut round = Round::default();
+        round.add(Check::Frr, faults.iter().map(ToString::to_string).collect());
+        round
+    }
+
+    /// Which status is said after each round, an interval apart, while a run is under way that began so many seconds after the first
+    /// round.
+    fn said(rounds: &[(&[&str], Option<u64>)]) -> String {
+        let begin = Instant::now();
+        let mut known = Known {
+            config: HealthConfig { interval: INTERVAL, failures: 2, ..HealthConfig::default() },
+            ..Known::default()
+        };
+        let mut now = begin;
+        rounds
+            .iter()
+            .map(|(faults, run)| {
+                let under_way = run.map(|after| begin + Duration::from_secs(after));
+                known.judge(round(faults), &Progress { under_way, once: true, ..Progress::default() }, now);
+                now += INTERVAL;
+                if known.readiness.is_ready() { 'r' } else { 'u' }
+            })
+            .collect()
+    }
+
+    #[test]
+    fn what_a_run_may_have_done_counts_once_it_has_ended() {
+        let silent: &[&str] = &["bgpd does not answer"];
+        assert_eq!(
+            said(&[(&[], None), (silent, Some(10)), (silent, Some(10)), (silent, None), (silent, None)]),
+            "rrrru"
+        );
+        assert_eq!(
+            said(&[(&[], Some(0)), (silent, Some(0)), (&[], Some(0)), (silent, Some(0)), (silent, Some(0))]),
+            "rrrrr"
+        );
+    }
+
+    #[test]
+    fn what_was_so_before_a_run_counts_while_it_is_under_way() {
+        let silent: &[&str] = &["staticd took no connection"];
+        // Runs end with an error meanwhile, and are tried again at once.
+        assert_eq!(said(&[(&[], None), (silent, Some(10)), (silent, Some(50)), (silent, Some(80))]), "rrru");
+        assert_eq!(said(&[(&[], None), (silent, None), (silent, Some(50))]), "rru");
+        // Until a round is good.
+        assert_eq!(
+            said(&[(&[], None), (silent, None), (&[], Some(50)), (silent, Some(50)), (silent, Some(50))]),
+            "rrrrr"
+        );
     }
 }
