@@ -102,7 +102,7 @@ pub(super) struct Known {
     round: Round,
     /// When a bad round last counted.
     counted: Option<Instant>,
-    /// When the first of those bad rounds ended that nothing but bad ones came after.
+    /// When the first of the bad rounds ended that have come in a row.
     grave_since: Option<Instant>,
     /// Whether a run has ended since the agent began.
     ended: bool,
@@ -194,10 +194,16 @@ impl Known {
     /// Goes by a round.
     pub(super) fn judge(&mut self, round: Round, progress: &Progress, now: Instant) {
         let spaced = self.counted.is_none_or(|last| now.duration_since(last) >= self.config.interval);
-        // What a run is about to change is no fault yet; what was so before it began is not of its making.
-        let excused = progress.under_way.is_some_and(|began| self.grave_since.is_none_or(|since| began <= since));
+        // What a run is about to change is no fault yet, unless there was a bad round before it began.
+        let excused = progress
+            .under_way
+            .is_some_and(|began| !progress.ended() || self.grave_since.is_none_or(|since| began <= since));
         let counts = spaced && !excused;
-        self.grave_since = round.is_grave().then(|| self.grave_since.unwrap_or(now));
+        if round.is_grave() {
+            self.grave_since.get_or_insert(now);
+        } else if !round.is_pending() {
+            self.grave_since = None;
+        }
         let before = self.readiness;
         self.readiness = before.after(&round, counts, self.config.failures);
         if round.passed() {
@@ -327,8 +333,8 @@ mod tests {
     }
 
     /// Which status is said after each round, an interval apart, while a run is under way that began so many seconds after the first
-    /// round.
-    fn said(rounds: &[(&[&str], Option<u64>)]) -> String {
+    /// round; `once` where one has verified the node before.
+    fn said(once: bool, rounds: &[(&[&str], Option<u64>)]) -> String {
         let begin = Instant::now();
         let mut known = Known {
             config: HealthConfig { interval: INTERVAL, failures: 2, ..HealthConfig::default() },
@@ -339,7 +345,7 @@ mod tests {
             .iter()
             .map(|(faults, run)| {
                 let under_way = run.map(|after| begin + Duration::from_secs(after));
-                known.judge(round(faults), &Progress { under_way, once: true, ..Progress::default() }, now);
+                known.judge(round(faults), &Progress { under_way, once, ..Progress::default() }, now);
                 now += INTERVAL;
                 if known.readiness.is_ready() { 'r' } else { 'u' }
             })
@@ -350,11 +356,11 @@ mod tests {
     fn what_a_run_may_have_done_counts_once_it_has_ended() {
         let silent: &[&str] = &["bgpd does not answer"];
         assert_eq!(
-            said(&[(&[], None), (silent, Some(10)), (silent, Some(10)), (silent, None), (silent, None)]),
+            said(true, &[(&[], None), (silent, Some(10)), (silent, Some(10)), (silent, None), (silent, None)]),
             "rrrru"
         );
         assert_eq!(
-            said(&[(&[], Some(0)), (silent, Some(0)), (&[], Some(0)), (silent, Some(0)), (silent, Some(0))]),
+            said(true, &[(&[], Some(0)), (silent, Some(0)), (&[], Some(0)), (silent, Some(0)), (silent, Some(0))]),
             "rrrrr"
         );
     }
@@ -363,11 +369,13 @@ mod tests {
     fn what_was_so_before_a_run_counts_while_it_is_under_way() {
         let silent: &[&str] = &["staticd took no connection"];
         // Runs end with an error meanwhile, and are tried again at once.
-        assert_eq!(said(&[(&[], None), (silent, Some(10)), (silent, Some(50)), (silent, Some(80))]), "rrru");
-        assert_eq!(said(&[(&[], None), (silent, None), (silent, Some(50))]), "rru");
+        assert_eq!(said(true, &[(&[], None), (silent, Some(10)), (silent, Some(50)), (silent, Some(80))]), "rrru");
+        assert_eq!(said(true, &[(&[], None), (silent, None), (silent, Some(50))]), "rru");
+        // Not so before any has ended: what a reboot has left is what the first one mends.
+        assert_eq!(said(false, &[(&[], None), (silent, None), (silent, Some(50)), (silent, Some(50))]), "rrrr");
         // Until a round is good.
         assert_eq!(
-            said(&[(&[], None), (silent, None), (&[], Some(50)), (silent, Some(50)), (silent, Some(50))]),
+            said(true, &[(&[], None), (silent, None), (&[], Some(50)), (silent, Some(50)), (silent, Some(50))]),
             "rrrrr"
         );
     }

@@ -19,6 +19,7 @@ const FILE: &str = "/opt/network-operator/net-healthcheck-config.yaml";
 /// From the moment at which all holds until the taints are gone.
 const SOON: Duration = Duration::from_secs(5);
 const TEMPLATE: &str = "/etc/frr/frr.conf.tpl";
+const ASKED: &str = "asked for a run trigger=template";
 /// Connects to staticd until its queue is full.
 const FILL: &str = r#"
 import socket
@@ -266,6 +267,7 @@ async fn a_node_that_was_ready_is_marked_where_that_is_asked_for(watched: &Watch
 
 async fn a_daemon_that_does_not_answer_and_sessions_that_are_down_are_told(watched: &Watched<'_>) {
     let node = watched.node;
+    node.write(FILE, "interfaces: [test0]\ninterval: 1\nfailures: 4\n");
     // Those who gave up keep their places in its queue.
     node.ok("pkill -x -STOP staticd");
     node.ok(&format!("python3 -c '{FILL}'"));
@@ -277,9 +279,12 @@ async fn a_daemon_that_does_not_answer_and_sessions_that_are_down_are_told(watch
         if named(&message) { Ok(()) } else { Err(message) }
     })
     .await;
-    // Each run waits for staticd, fails, and is tried again: that is no excuse.
-    let ended = node.says("run failed");
+    // Each run waits for staticd, fails, and is tried again: that is no excuse. This one begins a second after it was asked for.
+    let (asked, ended) = (node.says(ASKED), node.says("run failed"));
     node.ok(&format!("touch {TEMPLATE}"));
+    node.agent_says(ASKED, asked, Duration::from_secs(30));
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(watched.condition().await.unwrap().status, "True", "before the run had begun");
     watched.says("False", "staticd", named).await;
     assert_eq!(node.says("run failed"), ended, "only once the run had ended");
     node.ok("pkill -x -CONT staticd");
