@@ -7,8 +7,8 @@ mod lab;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use lab::Image;
 use lab::topology::{Booted, Topology};
+use lab::{FROM_MANIFESTS, Image};
 
 const LIMIT: Duration = Duration::from_secs(240);
 
@@ -27,7 +27,7 @@ fn main() -> ExitCode {
     }
     let fabric = Booted::boot(Image::Trixie);
     step("Running agents on both nodes, by the systemd unit of deploy/: objects from /etc/network-operator/manifests");
-    fabric.run_agents(LIMIT);
+    fabric.run_agents(FROM_MANIFESTS, "", LIMIT);
     step("Waiting for BGP and EVPN to settle");
     let claims = fabric.claims(LIMIT);
     step("What came of it");

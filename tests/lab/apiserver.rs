@@ -14,6 +14,8 @@ use super::{Bridge, Image, Node, Spelling, artefact, bridge::HOST};
 pub struct ApiServer {
     folder: tempfile::TempDir,
     netns: String,
+    /// Where it listens.
+    address: &'static str,
     /// More flags of kube-apiserver.
     flags: Vec<String>,
     etcd: Option<Child>,
@@ -45,7 +47,13 @@ impl ApiServer {
 
     /// Starts one in the namespace of a bridge, where it is the only one, so that its ports are fixed.
     pub fn start(bridge: &Bridge) -> Self {
+        Self::at(bridge, HOST)
+    }
+
+    /// The same, on another address of the bridge.
+    pub fn at(bridge: &Bridge, address: &'static str) -> Self {
         let mut server = Self::prepare(bridge);
+        server.address = address;
         server.start_again();
         server
     }
@@ -73,7 +81,8 @@ impl ApiServer {
         )
         .unwrap();
         let netns = bridge.netns().to_owned();
-        let server = Self { folder, netns, flags: Vec::new(), etcd: None, server: None, controllers: None };
+        let server =
+            Self { folder, netns, address: HOST, flags: Vec::new(), etcd: None, server: None, controllers: None };
         server.run("openssl", &["genrsa", "-out", &server.path("sa.key"), "2048"]);
         server
     }
@@ -83,11 +92,12 @@ impl ApiServer {
         let data = self.path("etcd");
         self.etcd = Some(self.spawn("etcd", &["--data-dir", &data, "--unsafe-no-fsync", "--log-level", "error"]));
         let [certs, key, tokens] = [self.path("certs"), self.path("sa.key"), self.path("tokens.csv")];
+        let address = self.address;
         let mut flags = vec![
             "--etcd-servers=http://127.0.0.1:2379".to_owned(),
             format!("--cert-dir={certs}"),
-            format!("--bind-address={HOST}"),
-            format!("--advertise-address={HOST}"),
+            format!("--bind-address={address}"),
+            format!("--advertise-address={address}"),
             "--secure-port=6443".to_owned(),
             "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
             format!("--service-account-key-file={key}"),
@@ -152,9 +162,9 @@ impl ApiServer {
 
     /// A client configuration for whoever has the token.
     pub fn kubeconfig(&self, token: &str) -> String {
-        let authority = BASE64_STANDARD.encode(self.authority());
+        let (authority, address) = (BASE64_STANDARD.encode(self.authority()), self.address);
         format!(
-            "apiVersion: v1\nkind: Config\ncurrent-context: lab\nclusters:\n- name: lab\n  cluster: {{server: 'https://{HOST}:6443', certificate-authority-data: {authority}}}\nusers:\n- name: lab\n  user: {{token: {token}}}\ncontexts:\n- name: lab\n  context: {{cluster: lab, user: lab}}\n"
+            "apiVersion: v1\nkind: Config\ncurrent-context: lab\nclusters:\n- name: lab\n  cluster: {{server: 'https://{address}:6443', certificate-authority-data: {authority}}}\nusers:\n- name: lab\n  user: {{token: {token}}}\ncontexts:\n- name: lab\n  context: {{cluster: lab, user: lab}}\n"
         )
     }
 
@@ -205,7 +215,7 @@ impl ApiServer {
         let certificates = self.authority();
         let authority = certificates.split("-----").filter(|part| part.contains('\n') && part.len() > 100);
         let authority = authority.map(|text| BASE64_STANDARD.decode(text.replace('\n', "")).unwrap()).collect();
-        let mut config = kube::Config::new(format!("https://{HOST}:6443").parse().unwrap());
+        let mut config = kube::Config::new(format!("https://{}:6443", self.address).parse().unwrap());
         config.root_cert = Some(authority);
         config.auth_info.token = Some(token.to_owned().into());
         config

@@ -37,6 +37,11 @@ impl Bridge {
         &self.netns
     }
 
+    /// Gives the bridge one more address, with the length of its prefix.
+    pub fn address(&self, address: &str) {
+        ip(&format!("-n {} addr add {address} dev br0", self.netns));
+    }
+
     /// Makes one more bridge in the same namespace, without an address.
     pub fn segment(&self, name: &str) {
         ip(&format!("-n {} link add {name} type bridge", self.netns));

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
 
+use super::Node;
 use super::claims::{Claim, assert_hold, claim, settled};
 use super::topology::Booted;
-use super::{FROM_MANIFESTS, Node};
 
 /// Addresses outside, by VRF and family, of networks that the import list permits.
 const PERMITTED: [(&str, &str); 4] =
@@ -54,10 +54,11 @@ pub fn workload(vrf: &str, number: usize) -> String {
 }
 
 impl Booted {
-    /// Starts the agents by the unit that is shipped, now and after each boot, and waits until they have applied their objects.
-    pub fn run_agents(&self, limit: Duration) {
+    /// Starts the agents by the unit that is shipped, with more variables of its environment, now and after each boot, and waits until
+    /// they have applied their objects.
+    pub fn run_agents(&self, flags: &str, environment: &str, limit: Duration) {
         for node in self.nodes.values() {
-            node.start_unit(&format!("NETWORK_OPERATOR_FLAGS=\"{FROM_MANIFESTS}\"\n"));
+            node.start_unit(&format!("NETWORK_OPERATOR_FLAGS=\"{flags}\"\n{environment}\n"));
         }
         for node in self.nodes.values() {
             node.applied(0, limit);

@@ -10,12 +10,17 @@ use serde_json::Value;
 use super::node::Builder;
 use super::{Bridge, Image, Node};
 
-const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/containerlab");
+/// Where the topology is.
+pub const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/containerlab");
 const FILE: &str = "network-operator.clab.yml";
 /// What a machine is given, by the path that it has in a container.
 const CONF: &str = "/etc/frr/frr.conf.boot";
 const LINKS: &str = "/lab/links.sh";
 const AGENT: &str = "/usr/local/bin/network-operator";
+/// Address of this machine in the network for management, which is the runner's and no part of the topology.
+pub const MANAGEMENT: &str = "198.18.1.254";
+/// How the nodes' addresses begin there.
+const MANAGED: &str = "198.18.1.";
 /// Where the namespaces' files are on their node.
 const NAMESPACES: &str = "/fabric";
 
@@ -188,6 +193,13 @@ impl Plan {
                     nics += 1;
                 }
             }
+        }
+        bridge.address(&format!("{MANAGEMENT}/24"));
+        for (number, (name, builder)) in (1..).zip(std::mem::take(&mut nodes)) {
+            nodes.insert(name.clone(), builder.nic(bridge));
+            let boot = boots.get_mut(&name).unwrap();
+            let vec = format!("vec{}", boot.lines().count());
+            writeln!(boot, "ip link set {vec} name eth0 up; ip addr add {MANAGED}{number}/24 dev eth0").unwrap();
         }
         // What fails at boot fails here.
         let mut start = "set -e\n[ -e /run/fabric-is-made ]\n".to_owned();

@@ -3,9 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::kube_api::KUBECONFIG;
+use super::newcomer::{drain_look_uncordon, is_ready};
+use crate::lab::cluster::{Cluster, with_server};
 use crate::lab::reach::workload;
-use crate::lab::topology::{Booted, Topology};
-use crate::lab::{Down, Image, Node};
+use crate::lab::topology::{Booted, FOLDER, MANAGEMENT, Topology};
+use crate::lab::{ApiServer, Down, Image, Node};
 
 const LIMIT: Duration = Duration::from_secs(240);
 /// From one packet of the traffic to the next.
@@ -65,13 +68,21 @@ fn the_nodes_differ_in_their_addresses_alone() {
 }
 
 #[test]
-fn workloads_reach_what_their_vrf_permits_through_a_leaf_that_fails_and_a_node_that_reboots() {
+fn workloads_reach_what_their_vrf_permits_through_a_leaf_that_fails_and_a_node_that_is_drained_and_reboots() {
     let mut fabric = Booted::boot(Image::Trixie);
-    fabric.run_agents(LIMIT);
-    fabric.assert_claims(LIMIT);
-    fabric.nodes.values().for_each(Node::assert_confined_as_shipped);
-    a_leaf_fails(&fabric);
-    a_node_reboots(&mut fabric);
+    let server = ApiServer::at(fabric.bridge(), MANAGEMENT);
+    with_server(&server, async |cluster: Cluster, server: &ApiServer| {
+        for (name, node) in &fabric.nodes {
+            cluster.node(name, "True").await;
+            node.write(KUBECONFIG, server.kubeconfig("agent"));
+        }
+        server.kubectl(&["apply", "-f", &format!("{FOLDER}/manifests")], "");
+        fabric.run_agents("--debounce 1s", &format!("KUBECONFIG={KUBECONFIG}"), LIMIT);
+        fabric.assert_claims(LIMIT);
+        fabric.nodes.values().for_each(Node::assert_confined_as_shipped);
+        a_leaf_fails(&fabric);
+        a_node_is_drained_and_reboots(&mut fabric, server);
+    });
 }
 
 /// Traffic of both families while all links of leaf 1 go down.
@@ -122,13 +133,23 @@ fn longest_gap(node: &Node, to: &str) -> Duration {
     Duration::from_secs_f64(longest)
 }
 
-/// Nobody touches the node but for the reboot; the other node's traffic goes on meanwhile.
-fn a_node_reboots(fabric: &mut Booted) {
+/// By the commands of docs/operations.md; nobody touches the node but for the reboot, and the other node's traffic goes on meanwhile.
+fn a_node_is_drained_and_reboots(fabric: &mut Booted, server: &ApiServer) {
+    let [drain, look, uncordon] = drain_look_uncordon("node2");
+    let folder = tempfile::tempdir().unwrap();
+    let done = |command: &str| server.shell(folder.path(), LIMIT, command).unwrap_or_else(|error| panic!("{error}"));
     fabric.nodes["node1"].ok(&traffic(&workload("blue", 1), "203.0.113.1"));
+    done(&drain);
+    fabric.assert_claims(LIMIT);
     fabric.nodes.get_mut("node2").unwrap().reboot(Down::Clean);
     fabric.nodes["node2"].wait_for_frr();
     fabric.assert_claims(LIMIT);
     fabric.nodes["node2"].assert_confined_as_shipped();
+    fabric.nodes["node2"].wait("it is told that the node is ready", LIMIT, |_| {
+        let told = done(&look);
+        if is_ready(&told) { Ok(()) } else { Err(told) }
+    });
+    done(&uncordon);
     let lost = longest_gap(&fabric.nodes["node1"], "203.0.113.1");
     assert!(lost < Duration::from_secs(3), "node 1 lost packets for {lost:?} while node 2 rebooted");
 }

@@ -176,19 +176,31 @@ fn the_commands_of_the_readme_install_it_as_the_readme_says() {
     it_is_told(&server);
 }
 
-/// By the commands of docs/operations.md, in which nobody touches the agent.
-fn it_is_drained_and_reboots(node: &mut Node, server: &ApiServer, container: &Container) {
+/// The commands of docs/operations.md that drain a node, look whether it is back, and give it work again.
+pub(super) fn drain_look_uncordon(node: &str) -> [String; 3] {
     let section = section(OPERATIONS, "Draining and rebooting a node");
     let commands = section.split('`').skip(1).step_by(2).filter(|words| words.starts_with("kubectl "));
-    let commands: Vec<String> = commands.map(|command| command.replace("NODE", NODE)).collect();
-    let [drain, look, uncordon] = commands.as_slice() else { panic!("{commands:?}") };
+    let commands: Vec<String> = commands.map(|command| command.replace("NODE", node)).collect();
+    commands.try_into().unwrap_or_else(|commands| panic!("{commands:?}"))
+}
+
+/// Whether what `look` of these prints has `True` in the column that the page names.
+pub(super) fn is_ready(table: &str) -> bool {
+    let [columns, row] = [0, 1].map(|line| table.lines().nth(line).map(str::split_whitespace));
+    let ready = columns.into_iter().flatten().zip(row.into_iter().flatten()).find(|(column, _)| *column == "READY");
+    ready == Some(("READY", "True"))
+}
+
+/// By the commands of docs/operations.md, in which nobody touches the agent.
+fn it_is_drained_and_reboots(node: &mut Node, server: &ApiServer, container: &Container) {
+    let [drain, look, uncordon] = drain_look_uncordon(NODE);
     let folder = tempfile::tempdir().unwrap();
     let done = |command: &str| server.shell(folder.path(), LIMIT, command).unwrap_or_else(|error| panic!("{error}"));
     let pods = || done("kubectl get pods -n kube-system -o name");
     let unschedulable = || done(&format!("kubectl get node {NODE} -o 'jsonpath={{.spec.unschedulable}}'"));
     let state = |node: &Node| (node.agent_pid(), node.says("run ended"), node.ok("ip -o link"));
     let before = (pods(), state(node));
-    done(drain);
+    done(&drain);
     assert_eq!((pods(), state(node)), before, "the agent and its links stay");
     node.reboot(Down::Clean);
     node.wait_for_frr();
@@ -196,14 +208,12 @@ fn it_is_drained_and_reboots(node: &mut Node, server: &ApiServer, container: &Co
     kubelet.runs(container);
     assert_eq!(node.asked(container.probe("readinessProbe").0, "/readyz").1.trim(), "verified");
     node.wait("it is told that the node is ready", LIMIT, |_| {
-        let told = done(look);
-        let [columns, row] = [0, 1].map(|line| told.lines().nth(line).map(str::split_whitespace));
-        let ready = columns.into_iter().flatten().zip(row.into_iter().flatten()).find(|(column, _)| *column == "READY");
-        if ready == Some(("READY", "True")) { Ok(()) } else { Err(told.clone()) }
+        let told = done(&look);
+        if is_ready(&told) { Ok(()) } else { Err(told) }
     });
     kubelet.assert_confined(container);
     assert_eq!((pods(), unschedulable().as_str()), (before.0, "true"), "who drained it decides when it has work again");
-    done(uncordon);
+    done(&uncordon);
     assert_eq!(unschedulable(), "");
 }
 
