@@ -194,7 +194,8 @@ impl Known {
     /// Goes by a round.
     pub(super) fn judge(&mut self, round: Round, progress: &Progress, now: Instant) {
         let spaced = self.counted.is_none_or(|last| now.duration_since(last) >= self.config.interval);
-        // What a run is about to change is no fault yet, unless there was a bad round before it began.
+        // What a run is about to change is no fault yet, unless the row of bad rounds began before it. A first run mends what a reboot
+        // has left.
         let excused = progress
             .under_way
             .is_some_and(|began| !progress.ended() || self.grave_since.is_none_or(|since| began <= since));
@@ -326,26 +327,40 @@ mod tests {
 
     const INTERVAL: Duration = Duration::from_secs(30);
 
-    fn round(faults: &[&str]) -> Round {
-        let mut round = Round::default();
-        round.add(Check::Frr, faults.iter().map(ToString::to_string).collect());
-        round
+    /// What a round found.
+    #[derive(Debug, Clone, Copy)]
+    enum Found {
+        Good,
+        Bad,
+        /// Not all of it yet.
+        Pending,
+    }
+    use Found::{Bad, Good, Pending};
+
+    impl Found {
+        fn round(self) -> Round {
+            let mut round = Round::default();
+            match self {
+                Good => round.add(Check::Frr, Vec::new()),
+                Bad => round.add(Check::Frr, vec!["bgpd does not answer".to_owned()]),
+                Pending => round.add_pending(Check::Reachability),
+            }
+            round
+        }
     }
 
     /// Which status is said after each round, an interval apart, while a run is under way that began so many seconds after the first
     /// round; `once` where one has verified the node before.
-    fn said(once: bool, rounds: &[(&[&str], Option<u64>)]) -> String {
+    fn said(once: bool, rounds: &[(Found, Option<u64>)]) -> String {
         let begin = Instant::now();
-        let mut known = Known {
-            config: HealthConfig { interval: INTERVAL, failures: 2, ..HealthConfig::default() },
-            ..Known::default()
-        };
+        let config = HealthConfig { interval: INTERVAL, failures: 2, ..HealthConfig::default() };
+        let mut known = Known { config, ..Known::default() };
         let mut now = begin;
         rounds
             .iter()
-            .map(|(faults, run)| {
+            .map(|(found, run)| {
                 let under_way = run.map(|after| begin + Duration::from_secs(after));
-                known.judge(round(faults), &Progress { under_way, once, ..Progress::default() }, now);
+                known.judge(found.round(), &Progress { under_way, once, ..Progress::default() }, now);
                 now += INTERVAL;
                 if known.readiness.is_ready() { 'r' } else { 'u' }
             })
@@ -354,29 +369,21 @@ mod tests {
 
     #[test]
     fn what_a_run_may_have_done_counts_once_it_has_ended() {
-        let silent: &[&str] = &["bgpd does not answer"];
-        assert_eq!(
-            said(true, &[(&[], None), (silent, Some(10)), (silent, Some(10)), (silent, None), (silent, None)]),
-            "rrrru"
-        );
-        assert_eq!(
-            said(true, &[(&[], Some(0)), (silent, Some(0)), (&[], Some(0)), (silent, Some(0)), (silent, Some(0))]),
-            "rrrrr"
-        );
+        let during = [(Good, None), (Bad, Some(10)), (Bad, Some(10)), (Bad, None), (Bad, None)];
+        assert_eq!(said(true, &during), "rrrru");
+        let between = [(Good, Some(0)), (Bad, Some(0)), (Good, Some(0)), (Bad, Some(0)), (Bad, Some(0))];
+        assert_eq!(said(true, &between), "rrrrr");
     }
 
     #[test]
     fn what_was_so_before_a_run_counts_while_it_is_under_way() {
-        let silent: &[&str] = &["staticd took no connection"];
-        // Runs end with an error meanwhile, and are tried again at once.
-        assert_eq!(said(true, &[(&[], None), (silent, Some(10)), (silent, Some(50)), (silent, Some(80))]), "rrru");
-        assert_eq!(said(true, &[(&[], None), (silent, None), (silent, Some(50))]), "rru");
-        // Not so before any has ended: what a reboot has left is what the first one mends.
-        assert_eq!(said(false, &[(&[], None), (silent, None), (silent, Some(50)), (silent, Some(50))]), "rrrr");
-        // Until a round is good.
-        assert_eq!(
-            said(true, &[(&[], None), (silent, None), (&[], Some(50)), (silent, Some(50)), (silent, Some(50))]),
-            "rrrrr"
-        );
+        // Each run waits for what hangs, fails, and is tried again.
+        assert_eq!(said(true, &[(Good, None), (Bad, Some(10)), (Bad, Some(50)), (Bad, Some(80))]), "rrru");
+        let before = [(Good, None), (Bad, None), (Bad, Some(50)), (Bad, Some(50))];
+        assert_eq!(said(true, &before), "rruu");
+        assert_eq!(said(false, &before), "rrrr", "a first run mends what a reboot has left");
+        let after_a_good_one = [(Good, None), (Bad, None), (Good, Some(50)), (Bad, Some(50)), (Bad, Some(50))];
+        assert_eq!(said(true, &after_a_good_one), "rrrrr");
+        assert_eq!(said(true, &[(Good, None), (Bad, None), (Pending, None), (Bad, Some(70))]), "rrru");
     }
 }
