@@ -16,12 +16,11 @@ mod lab;
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use network_operator::link::netlink::Netlink;
-use network_operator::link::{AddrGenMode, DesiredLinks, LinkChange, LinkOp, LinkPlan, MARK, VrfLinks, plan};
+use network_operator::link::{DesiredLinks, LinkOp, LinkPlan, VrfLinks, plan};
 use network_operator::model::{RouteTables, VrfName};
 use tokio::runtime::Runtime;
 
@@ -71,47 +70,6 @@ impl Node {
     }
 }
 
-/// The line of `ip -batch` that does the same in one message.
-fn line(op: &LinkOp) -> String {
-    match op {
-        LinkOp::CreateVrf { name, table } => format!("link add {name} type vrf table {table}"),
-        LinkOp::CreateBridge { name, master, mac, mtu } => {
-            format!("link add {name} address {mac} mtu {mtu} master {master} type bridge")
-        }
-        LinkOp::CreateVxlan { name, master, vni, local, dev, mac, mtu } => format!(
-            "link add {name} address {mac} mtu {mtu} master {master} type vxlan id {vni} local {local} dev {dev} dstport 4789 nolearning"
-        ),
-        LinkOp::CreateVeth { name, peer, master, mac, peer_mac, mtu } => format!(
-            "link add {name} address {mac} mtu {mtu} master {master} type veth peer name {peer} address {peer_mac} mtu {mtu}"
-        ),
-        LinkOp::Change { name, change } => {
-            let LinkChange { mark, master, no_master: false, mac: None, mtu: None, addr_gen_mode, overlay_port } =
-                change
-            else {
-                panic!("no part of making links: {op:?}")
-            };
-            let mut line = format!("link set dev {name}");
-            if *mark {
-                write!(line, " alias {MARK}").unwrap();
-            }
-            if let Some(master) = master {
-                write!(line, " master {master}").unwrap();
-            }
-            match addr_gen_mode {
-                Some(AddrGenMode::None) => line += " addrgenmode none",
-                Some(AddrGenMode::Eui64) => line += " addrgenmode eui64",
-                _ => {}
-            }
-            if *overlay_port {
-                line += " type bridge_slave learning off hairpin on neigh_suppress off";
-            }
-            line
-        }
-        LinkOp::SetUp { name } => format!("link set dev {name} up"),
-        LinkOp::SetDown { .. } | LinkOp::Delete { .. } => panic!("no part of making links: {op:?}"),
-    }
-}
-
 fn main() {
     if let Some(said) = lab::said_under_uml("links") {
         println!("{said}");
@@ -127,7 +85,7 @@ fn main() {
     for _ in 0..ROUNDS {
         ours.push(node.timed(|ops| ops, |ops| node.apply(ops)));
         let batch = |ops: Vec<LinkOp>| {
-            std::fs::write(BATCH, ops.iter().map(|op| line(op) + "\n").collect::<String>()).unwrap();
+            std::fs::write(BATCH, lab::batch(&ops)).unwrap();
         };
         theirs.push(node.timed(batch, |()| {
             let done = Command::new("ip").args(["-batch", BATCH]).status().unwrap();

@@ -12,6 +12,7 @@
 mod agent;
 mod apiserver;
 mod attributes;
+mod batch;
 mod bridge;
 pub mod certificate;
 mod claims;
@@ -32,6 +33,7 @@ pub mod topology;
 pub use agent::{Access, FROM_MANIFESTS};
 pub use apiserver::ApiServer;
 pub use attributes::{Expected, assert_attributes};
+pub use batch::batch;
 pub use bridge::{Bridge, HOST};
 pub use claims::Claim;
 pub use container::Container;
