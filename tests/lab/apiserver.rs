@@ -242,7 +242,7 @@ impl ApiServer {
         let file = |name: &str| folder.join(name).to_string_lossy().into_owned();
         let (config, template, certificate, key) =
             (file("config.yaml"), file("frr.conf.tpl"), file("tls.crt"), file("tls.key"));
-        let listen = format!("{HOST}:9443");
+        let listen = format!("{}:9443", self.address);
         let mut command = self.command("network-operator");
         command.args(["webhook", "--config", &config, "--template", &template, "--listen", &listen]);
         command.args(["--tls-cert", &certificate, "--tls-key", &key]);

@@ -138,18 +138,25 @@ fn a_node_is_drained_and_reboots(fabric: &mut Booted, server: &ApiServer) {
     let [drain, look, uncordon] = drain_look_uncordon("node2");
     let folder = tempfile::tempdir().unwrap();
     let done = |command: &str| server.shell(folder.path(), LIMIT, command).unwrap_or_else(|error| panic!("{error}"));
+    let unschedulable = || done("kubectl get node node2 -o 'jsonpath={.spec.unschedulable}'");
+    let state =
+        |node: &Node| (node.agent_pid(), node.ok("ip -o link; ip route show table all; ip -6 route show table all"));
     fabric.nodes["node1"].ok(&traffic(&workload("blue", 1), "203.0.113.1"));
+    let before = state(&fabric.nodes["node2"]);
     done(&drain);
+    assert_eq!(unschedulable(), "true");
+    assert_eq!(state(&fabric.nodes["node2"]), before);
     fabric.assert_claims(LIMIT);
     fabric.nodes.get_mut("node2").unwrap().reboot(Down::Clean);
     fabric.nodes["node2"].wait_for_frr();
     fabric.assert_claims(LIMIT);
     fabric.nodes["node2"].assert_confined_as_shipped();
-    fabric.nodes["node2"].wait("it is told that the node is ready", LIMIT, |_| {
-        let told = done(&look);
-        if is_ready(&told) { Ok(()) } else { Err(told) }
+    fabric.nodes["node2"].wait("it is told that the node is ready", LIMIT, |node| {
+        let (asked, told) = (node.asked(9342, "/readyz").1, done(&look));
+        if asked.trim() == "verified" && is_ready(&told) { Ok(()) } else { Err(asked + &told) }
     });
     done(&uncordon);
+    assert_eq!(unschedulable(), "");
     let lost = longest_gap(&fabric.nodes["node1"], "203.0.113.1");
     assert!(lost < Duration::from_secs(3), "node 1 lost packets for {lost:?} while node 2 rebooted");
 }
