@@ -32,7 +32,7 @@ use crate::link::LinkProblem;
 use crate::link::netlink::Netlink;
 use crate::metrics::{AgentMetrics, measured};
 use crate::reconcile::{Limits, Outcome, Pipeline, Ports, Reporter, RunError, Shown};
-use crate::state::Store;
+use crate::state::{StateError, Store};
 use crate::status;
 use crate::trigger::debounce::RunResult;
 use crate::trigger::drift::Effect;
@@ -42,7 +42,7 @@ use causes::Causes;
 pub use config::AgentConfig;
 use health::Ended;
 use host::{HostConfig, HostPipeline};
-use inputs::NodeInputs;
+use inputs::{NodeInputs, Read};
 use last_run::LastRun;
 pub use only_router::run_only_router;
 use router::{RouterStage, Settled};
@@ -193,7 +193,7 @@ impl Agent {
         let turn = self.turn.clone();
         let _turn = turn.lock().await;
         let ended = match due {
-            Due::Change => self.change(causes).await.map(|result| (result, Effect::None)),
+            Due::Change => self.change(causes).await,
             Due::Drift => self.repair(causes).await,
         };
         let failure = ended.as_ref().err().map(|error| format!("{error:#}"));
@@ -245,13 +245,24 @@ impl Agent {
     }
 
     /// Goes by the inputs as they are.
-    async fn change(&mut self, causes: &str) -> anyhow::Result<RunResult> {
+    async fn change(&mut self, causes: &str) -> anyhow::Result<(RunResult, Effect)> {
+        let settled = !self.behind && !self.unsaved;
         self.behind = true;
         // No answer is not "no objects": the node keeps what it has.
         let Some(read) = self.inputs.read()? else {
             self.behind = false;
-            return Ok(RunResult::Waiting);
+            return Ok((RunResult::Waiting, Effect::None));
         };
+        let settled = settled && read.origin == Origin::Answered;
+        if let Some(last) = self.last.as_mut().filter(|last| settled && last.is_of(&read.inputs)) {
+            // Nothing of the old ones is kept in memory beside them.
+            last.inputs.clone_from(&read.inputs);
+            self.behind = false;
+            let ended = self.repair(causes).await?;
+            let accepted = self.accept(&read);
+            self.unsaved = accepted.is_err();
+            return Ok(accepted.map(|()| ended)?);
+        }
         let (run, ended) = self.carry_out(LastRun::new(read.inputs.clone()), causes, Due::Change).await;
         self.told.attempted(&run);
         // Where the node stayed as it was, it is kept so, by what it went by before.
@@ -259,8 +270,7 @@ impl Agent {
         let mut accepted = Ok(());
         if !self.behind {
             self.last = Some(run);
-            accepted = self.inputs.accept(&read, self.pipeline.tolerated());
-            self.metrics.accepted(self.inputs.accepted_since());
+            accepted = self.accept(&read);
         } else if self.last.is_none() {
             self.begin_with_accepted(causes).await;
         } else if let Err(error) = self.repair(causes).await {
@@ -272,11 +282,19 @@ impl Agent {
         accepted?;
         // Nobody tells when what was in the way of a VRF has gone, or a folder is mounted.
         let whole = self.last.as_ref().is_none_or(LastRun::is_whole);
-        Ok(match read.origin {
+        let result = match read.origin {
             Origin::KeptUnwatched => RunResult::Failed,
             _ if whole => RunResult::Good,
             _ => RunResult::Incomplete,
-        })
+        };
+        Ok((result, Effect::None))
+    }
+
+    /// A start that gets no others goes by these inputs.
+    fn accept(&mut self, read: &Read) -> Result<(), StateError> {
+        let accepted = self.inputs.accept(read, self.pipeline.tolerated());
+        self.metrics.accepted(self.inputs.accepted_since());
+        accepted
     }
 
     /// After a start with inputs that cannot be applied, the node is brought to where an agent before had brought it: after a

@@ -1,5 +1,7 @@
 //! What the node was last brought to, and by what.
 
+use std::sync::Arc;
+
 use crate::bpf::RouterProblem;
 use crate::desired::Rejection;
 use crate::link::LinkProblem;
@@ -24,6 +26,16 @@ impl LastRun {
     pub(super) fn new(inputs: Inputs) -> Self {
         let (rejections, problems, router) = (Vec::new(), Vec::new(), Vec::new());
         Self { inputs, vrfs: None, judged: false, rejections, problems, router }
+    }
+
+    /// Whether the node was brought, all of it, to what these inputs say.
+    pub(super) fn is_of(&self, inputs: &Inputs) -> bool {
+        let Inputs { objects, config, template, hostname } = &self.inputs;
+        self.vrfs.is_some()
+            && self.is_whole()
+            && Arc::ptr_eq(config, &inputs.config)
+            && (template, hostname) == (&inputs.template, &inputs.hostname)
+            && objects.say_the_same(&inputs.objects)
     }
 
     pub(super) fn is_whole(&self) -> bool {

@@ -98,6 +98,20 @@ impl Identity {
 }
 
 impl Objects {
+    /// Whether these are the same and say the same, each in its place: what else changes of them is nothing to a node.
+    pub fn say_the_same(&self, others: &Self) -> bool {
+        let told = |metadata: &ObjectMeta| {
+            let ObjectMeta { name, uid, generation, creation_timestamp, .. } = metadata;
+            (name.clone(), uid.clone(), *generation, creation_timestamp.clone())
+        };
+        let alike = |one: &Arc<VrfRouteConfiguration>, other: &Arc<VrfRouteConfiguration>| {
+            Arc::ptr_eq(one, other) || (told(&one.metadata) == told(&other.metadata) && one.spec == other.spec)
+        };
+        self.objects.len() == others.objects.len()
+            && self.objects.iter().zip(&others.objects).all(|(one, other)| alike(one, other))
+            && self.unreadable == others.unreadable
+    }
+
     /// Name, identity and VRF of those that the API server has.
     pub fn identities(&self) -> impl Iterator<Item = (&str, Identity, Option<&str>)> {
         let readable = self.objects.iter().filter_map(|object| {
@@ -183,4 +197,42 @@ pub fn with_causes(error: &dyn std::error::Error) -> String {
         }
     }
     words
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn objects(metadata: &[serde_json::Value], seq: u32) -> Objects {
+        let spec = json!({"vrf": "blue", "seq": seq, "import": [], "export": []});
+        let object = |metadata| json!({"apiVersion": "network.schiff.telekom.de/v1alpha1", "kind": "VRFRouteConfiguration", "metadata": metadata, "spec": spec});
+        let objects = metadata.iter().map(|metadata| Arc::new(serde_json::from_value(object(metadata)).unwrap()));
+        Objects { objects: objects.collect(), unreadable: Vec::new() }
+    }
+
+    #[test]
+    fn objects_say_the_same_whatever_else_changes_of_them() {
+        let one = json!({"name": "a", "uid": "1", "generation": 1, "resourceVersion": "7"});
+        let before = objects(std::slice::from_ref(&one), 10);
+        assert!(before.say_the_same(&before.clone()));
+        let touched = json!({"name": "a", "uid": "1", "generation": 1, "resourceVersion": "8", "labels": {"l": "1"}});
+        assert!(before.say_the_same(&objects(&[touched], 10)));
+        let others = [
+            objects(std::slice::from_ref(&one), 20),
+            objects(&[], 10),
+            objects(&[one.clone(), one], 10),
+            objects(&[json!({"name": "b", "uid": "1", "generation": 1})], 10),
+            objects(&[json!({"name": "a", "uid": "2", "generation": 1})], 10),
+            objects(&[json!({"name": "a", "uid": "1", "generation": 2})], 10),
+            objects(
+                &[json!({"name": "a", "uid": "1", "generation": 1, "creationTimestamp": "2026-01-01T00:00:00Z"})],
+                10,
+            ),
+        ];
+        for other in others {
+            assert!(!before.say_the_same(&other) && !other.say_the_same(&before), "{other:?}");
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::metrics::told;
 use crate::lab::{Expected, FROM_MANIFESTS, Fabric, Image, MANIFESTS, Node, Spelling, foreign, lab_file};
 
 const LIMIT: Duration = Duration::from_secs(180);
@@ -40,9 +41,15 @@ fn main_job(image: Image, spelling: Spelling) {
     converged(&fabric);
     nothing_is_planned(node);
     node.assert_nothing_done(|node| {
+        let steps = |step: &str| told(node, 9342).of(&format!("step_duration_seconds_count{{step=\"{step}\"}}"));
+        node.wait("inputs that say the same are not gone through again", LIMIT, |node| {
+            let [runs, rendered] = ["run", "render"].map(steps);
+            node.ok(&format!("touch {MANIFESTS}/blue.yaml /opt/network-operator/config.yaml"));
+            node.wait("a run", LIMIT, |_| if steps("run") > runs { Ok(()) } else { Err("none".to_owned()) });
+            let now = steps("render");
+            if rendered > 0.0 && now == rendered { Ok(()) } else { Err(format!("{rendered}, {now}")) }
+        });
         let idle = node.says("nothing to do");
-        node.ok(&format!("touch {MANIFESTS}/blue.yaml /opt/network-operator/config.yaml"));
-        let idle = node.agent_says("nothing to do", idle, LIMIT);
         // A restart of the agent changes nothing either.
         node.stop_agent();
         node.start_agent(FROM_MANIFESTS);
