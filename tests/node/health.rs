@@ -267,7 +267,7 @@ async fn a_node_that_was_ready_is_marked_where_that_is_asked_for(watched: &Watch
 
 async fn a_daemon_that_does_not_answer_and_sessions_that_are_down_are_told(watched: &Watched<'_>) {
     let node = watched.node;
-    node.write(FILE, "interfaces: [test0]\ninterval: 1\nfailures: 6\n");
+    node.write(FILE, "interfaces: [test0]\ninterval: 1\nfailures: 4\n");
     // Those who gave up keep their places in its queue.
     node.ok("pkill -x -STOP staticd");
     node.ok(&format!("python3 -c '{FILL}'"));
