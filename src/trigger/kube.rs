@@ -5,14 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::future::ready;
 use futures::{Stream, StreamExt};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::DeserializeGuard;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Identity, Objects, Once, Trigger, Unreadable, with_causes};
+use super::{Identity, Objects, Once, Trigger, Unreadable, say_the_same, with_causes};
 use crate::api::VrfRouteConfiguration;
 use crate::desired::{Rejection, RejectionReason};
 
@@ -147,16 +146,10 @@ fn entry(object: Guarded) -> (String, Entry) {
     (name, entry)
 }
 
-/// Status, labels and managed fields change nothing on the node. Another generation may say the same in other words, and is told of.
+/// Whether a change of an object is none to the node.
 fn same(old: &Entry, new: &Entry) -> bool {
     match (old, new) {
-        (Ok(old), Ok(new)) => {
-            let of = |object: &VrfRouteConfiguration| {
-                let ObjectMeta { creation_timestamp, uid, generation, .. } = &object.metadata;
-                (creation_timestamp.clone(), uid.clone(), *generation)
-            };
-            old.spec == new.spec && of(old) == of(new)
-        }
+        (Ok(old), Ok(new)) => say_the_same(old, new),
         (Err(old), Err(new)) => old == new,
         _ => false,
     }

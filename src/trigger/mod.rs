@@ -97,18 +97,24 @@ impl Identity {
     }
 }
 
+/// Whether this is the same object, and says the same: status, labels and managed fields change nothing on the node. Another generation
+/// may say the same in other words, and is told of.
+fn say_the_same(one: &VrfRouteConfiguration, other: &VrfRouteConfiguration) -> bool {
+    let (a, b) = (&one.metadata, &other.metadata);
+    one.spec == other.spec
+        && (&a.name, &a.uid, a.generation, &a.creation_timestamp)
+            == (&b.name, &b.uid, b.generation, &b.creation_timestamp)
+}
+
 impl Objects {
-    /// Whether these are the same and say the same, each in its place: what else changes of them is nothing to a node.
+    /// Whether these say the same, each in its place.
     pub fn say_the_same(&self, others: &Self) -> bool {
-        let told = |metadata: &ObjectMeta| {
-            let ObjectMeta { name, uid, generation, creation_timestamp, .. } = metadata;
-            (name.clone(), uid.clone(), *generation, creation_timestamp.clone())
-        };
-        let alike = |one: &Arc<VrfRouteConfiguration>, other: &Arc<VrfRouteConfiguration>| {
-            Arc::ptr_eq(one, other) || (told(&one.metadata) == told(&other.metadata) && one.spec == other.spec)
-        };
         self.objects.len() == others.objects.len()
-            && self.objects.iter().zip(&others.objects).all(|(one, other)| alike(one, other))
+            && self
+                .objects
+                .iter()
+                .zip(&others.objects)
+                .all(|(one, other)| Arc::ptr_eq(one, other) || say_the_same(one, other))
             && self.unreadable == others.unreadable
     }
 
