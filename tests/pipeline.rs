@@ -10,6 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use network_operator::config::OnReloadFailure;
 use network_operator::frr::command::Verdict;
@@ -638,7 +639,7 @@ async fn what_an_agent_gave_and_was_killed_with_goes_where_nobody_wants_it_any_m
     assert_eq!(host.0.lock().unwrap().running, ["log one", "log two"]);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_node_stands_as_it_was_found_until_anything_moves_and_is_looked_at_as_a_whole_now_and_then() {
     let host = settled();
     let mut pipeline = pipeline(&host);
@@ -658,8 +659,10 @@ async fn a_node_stands_as_it_was_found_until_anything_moves_and_is_looked_at_as_
         assert!(!pipeline.stands(&pipeline.glance().await.unwrap()), "{number}");
         before.with(|state| *state = std::mem::take(&mut *settled().0.lock().unwrap()));
     }
-    let standing = (0..10).filter(|_| pipeline.stands(&shown)).count();
-    assert_eq!(standing, 5, "nine looks in all, then a whole one");
+    tokio::time::advance(Duration::from_secs(589)).await;
+    assert!((0..100).all(|_| pipeline.stands(&shown)), "however often it is looked at");
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert!(!pipeline.stands(&shown), "long after the last whole look");
     // What moves while all of it is looked at is nothing that was found.
     let host = host.with(|state| state.running.push("log four".into()));
     pipeline.found(shown.clone()).await;

@@ -2,6 +2,8 @@
 #![allow(unreachable_pub, reason = "the derive repeats the visibility in a module of its own")]
 #![allow(clippy::duplicated_attributes, reason = "two printer columns have one type")]
 
+use std::sync::Arc;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -125,6 +127,26 @@ pub enum RouteAction {
     Permit,
     /// They do not pass.
     Deny,
+}
+
+impl VrfRouteConfiguration {
+    /// Whether this is the same object, and says the same: status, labels and managed fields change nothing on a node. Another generation
+    /// may say the same in other words, and is told of.
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        let (one, another) = (&self.metadata, &other.metadata);
+        self.spec == other.spec
+            && (&one.name, &one.uid, one.generation, &one.creation_timestamp)
+                == (&another.name, &another.uid, another.generation, &another.creation_timestamp)
+    }
+
+    /// The same of as many objects, each in its place.
+    pub fn all_say_the_same<'a>(
+        ones: impl ExactSizeIterator<Item = &'a Arc<Self>>,
+        others: impl ExactSizeIterator<Item = &'a Arc<Self>>,
+    ) -> bool {
+        ones.len() == others.len()
+            && ones.zip(others).all(|(one, other)| Arc::ptr_eq(one, other) || one.says_the_same(other))
+    }
 }
 
 /// What the agents made of the object, summed up over all nodes.

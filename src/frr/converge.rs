@@ -16,8 +16,7 @@ use super::vty::Vty;
 /// # Errors
 /// zebra or bgpd does not answer.
 pub async fn running(vty: &Vty) -> Result<Config, RunningError> {
-    let printed = printed(vty).await?.into_iter();
-    let daemons: BTreeMap<String, Config> = printed.map(|(daemon, text)| (daemon, Config::parse(&text))).collect();
+    let daemons = printed(vty, |text| Config::parse(&text)).await?;
     Ok(Config::merge(&daemons, "bgpd"))
 }
 
@@ -26,14 +25,16 @@ pub async fn running(vty: &Vty) -> Result<Config, RunningError> {
 /// # Errors
 /// As [`running`].
 pub async fn fingerprint(vty: &Vty) -> Result<u64, RunningError> {
-    Ok(BuildHasherDefault::<DefaultHasher>::default().hash_one(printed(vty).await?))
+    let hasher = BuildHasherDefault::<DefaultHasher>::default();
+    Ok(hasher.hash_one(printed(vty, |text| hasher.hash_one(text)).await?))
 }
 
-/// What each daemon prints as its configuration.
-async fn printed(vty: &Vty) -> Result<BTreeMap<String, String>, RunningError> {
+/// What becomes of what each daemon prints as its configuration.
+async fn printed<T>(vty: &Vty, made: impl Fn(String) -> T) -> Result<BTreeMap<String, T>, RunningError> {
+    let made = &made;
     let asked = sessions(vty).await?.into_iter().map(|mut session| async move {
         let text = session.ask("show running-config").await?;
-        Ok::<_, RunningError>((session.daemon().to_owned(), text))
+        Ok::<_, RunningError>((session.daemon().to_owned(), made(text)))
     });
     Ok(try_join_all(asked).await?.into_iter().collect())
 }

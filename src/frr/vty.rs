@@ -248,8 +248,11 @@ impl VtySession {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
             answer.extend(buffer.iter().take(count));
-            if let [text @ .., 0, 0, 0, status] = answer.as_slice() {
-                return Ok((String::from_utf8_lossy(text).into_owned(), *status));
+            if let [.., 0, 0, 0, status] = *answer {
+                answer.truncate(answer.len() - 4);
+                let text = String::from_utf8(answer);
+                let text = text.unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
+                return Ok((text, status));
             }
         }
     }

@@ -1,12 +1,13 @@
 //! Where objects come from, and what stands while nobody tells which there are.
 
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::path::{Path, PathBuf};
 
 use tokio_util::sync::CancellationToken;
 
 use crate::state::Accepted;
 use crate::trigger::kube::KubeObjects;
-use crate::trigger::manifests::{ManifestError, read_answer};
+use crate::trigger::manifests::{ManifestError, Texts};
 use crate::trigger::{Objects, Once, with_causes};
 
 /// Objects to go by.
@@ -42,7 +43,7 @@ enum Source {
 pub struct ObjectSource {
     source: Source,
     /// Those of this agent.
-    good: Option<Objects>,
+    good: Option<Good>,
     /// Those of an agent before, until there is an answer.
     accepted: Option<Accepted>,
     limit: Limit,
@@ -59,9 +60,17 @@ enum Limit {
     Ended,
 }
 
+/// Objects that were told, all of them.
+#[derive(Debug, Clone)]
+struct Good {
+    objects: Objects,
+    /// Hash of the files that they are of.
+    files: Option<u64>,
+}
+
 /// What a look at the source gives.
 enum Seen {
-    All(Objects),
+    All(Good),
     Part {
         objects: Objects,
         fault: String,
@@ -119,17 +128,18 @@ impl ObjectSource {
     /// The files cannot be read, never could, and are waited for no longer.
     pub fn current(&mut self) -> Result<Option<Given>, ManifestError> {
         match self.look() {
-            Seen::All(objects) => {
+            Seen::All(good) => {
                 self.answered.cancel();
                 if self.told.is_over() {
                     tracing::info!("the manifests are good again");
                 }
                 self.accepted = None;
-                self.good = Some(objects.clone());
+                let objects = self.good.insert(good).objects.clone();
                 Ok(Some(Given { objects, origin: Origin::Answered }))
             }
             Seen::Part { objects, fault } => {
-                let kept = self.good.clone().or_else(|| self.accepted.as_ref().map(objects_of));
+                let good = self.good.as_ref().map(|good| good.objects.clone());
+                let kept = good.or_else(|| self.accepted.as_ref().map(objects_of));
                 self.tell(fault, kept.is_some());
                 Ok(Some(match kept {
                     Some(objects) => Given { objects, origin: Origin::Kept },
@@ -141,23 +151,29 @@ impl ObjectSource {
     }
 
     fn look(&self) -> Seen {
+        let all = |objects, files| Seen::All(Good { objects, files });
         let path = match &self.source {
-            Source::Kube(objects) => return objects.snapshot().map_or(Seen::Nothing(None), Seen::All),
+            Source::Kube(objects) => {
+                return objects.snapshot().map_or(Seen::Nothing(None), |objects| all(objects, None));
+            }
             Source::Manifests(path) => path,
         };
-        match read_answer(path) {
-            Ok(manifests) => {
-                let incomplete = manifests.incomplete;
-                let objects = Objects::from(manifests);
-                if !incomplete {
-                    return Seen::All(objects);
-                }
-                let faults =
-                    objects.unreadable.iter().map(|unreadable| unreadable.rejection.to_string()).collect::<Vec<_>>();
-                Seen::Part { objects, fault: faults.join("; ") }
-            }
-            Err(error) => Seen::Nothing(Some(error)),
+        let texts = match Texts::answer(path) {
+            Ok(texts) => texts,
+            Err(error) => return Seen::Nothing(Some(error)),
+        };
+        let files = Some(BuildHasherDefault::<DefaultHasher>::default().hash_one(&texts));
+        if let Some(good) = self.good.as_ref().filter(|good| good.files == files) {
+            return Seen::All(good.clone());
         }
+        let manifests = texts.parse();
+        let incomplete = manifests.incomplete;
+        let objects = Objects::from(manifests);
+        if !incomplete {
+            return all(objects, files);
+        }
+        let faults = objects.unreadable.iter().map(|unreadable| unreadable.rejection.to_string()).collect::<Vec<_>>();
+        Seen::Part { objects, fault: faults.join("; ") }
     }
 
     fn without_answer(&mut self, error: Option<ManifestError>) -> Result<Option<Given>, ManifestError> {
@@ -165,8 +181,8 @@ impl ObjectSource {
             self.tell(with_causes(error), self.good.is_some() || self.accepted.is_some());
         }
         let origin = if error.is_some() { Origin::KeptUnwatched } else { Origin::Kept };
-        if let Some(objects) = self.good.clone() {
-            return Ok(Some(Given { objects, origin }));
+        if let Some(good) = &self.good {
+            return Ok(Some(Given { objects: good.objects.clone(), origin }));
         }
         if self.limit == Limit::Open {
             return Ok(None);
@@ -218,6 +234,7 @@ fn tell_of(accepted: &Accepted, why: &str) {
 mod tests {
     use super::*;
     use std::fs;
+    use std::sync::Arc;
 
     const OBJECT: &str = "apiVersion: network.schiff.telekom.de/v1alpha1\nkind: VRFRouteConfiguration\nmetadata: {name: x}\nspec: {vrf: a, seq: 1, import: [], export: []}\n";
     const NONE: &str = "kind: List\napiVersion: v1\nitems: []\n";
@@ -257,7 +274,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("a.yaml"), format!("{OBJECT}---\n{}", OBJECT.replace("name: x", "name: z")))
             .unwrap();
-        let objects = read_answer(folder.path()).unwrap().objects;
+        let objects = Texts::answer(folder.path()).unwrap().parse().objects;
         Accepted { since: jiff::Timestamp::UNIX_EPOCH, objects, operator_file: String::new(), template: String::new() }
     }
 
@@ -273,6 +290,8 @@ mod tests {
         assert_eq!(rig.current(), Some((1, Origin::KeptUnwatched)), "emptied");
         fs::remove_dir_all(&rig.folder).unwrap();
         assert_eq!(rig.current(), Some((1, Origin::KeptUnwatched)), "vanished");
+        rig.write(OBJECT);
+        assert_eq!(rig.current(), Some((1, Origin::Answered)), "as it was");
         rig.write(NONE);
         assert_eq!(rig.current(), Some((0, Origin::Answered)), "removed on purpose");
         rig.write(OBJECT);
@@ -292,6 +311,40 @@ mod tests {
         assert_eq!(rig.current(), Some((1, Origin::Answered)), "an answer counts");
         fs::remove_dir_all(&rig.folder).unwrap();
         assert_eq!(rig.current(), Some((1, Origin::KeptUnwatched)), "and stays");
+    }
+
+    #[test]
+    fn what_is_refused_of_files_is_told_as_long_as_they_stay_as_they_are_also_after_a_break() {
+        let mut rig = Rig::new();
+        let whole = format!("{OBJECT}---\n{}", OBJECT.replace("name: x", "name: z").replace("seq: 1", "seq: []"));
+        for (text, origin) in
+            [(&whole, Origin::Answered), (&"spec: [".to_owned(), Origin::Kept), (&whole, Origin::Answered)]
+        {
+            rig.write(text);
+            for _ in 0..2 {
+                let given = rig.source.current().unwrap().unwrap();
+                assert_eq!((given.objects.objects.len(), given.objects.unreadable.len(), given.origin), (1, 1, origin));
+            }
+        }
+    }
+
+    #[test]
+    fn files_that_stay_as_they_are_are_not_parsed_again() {
+        let mut rig = Rig::new();
+        let mut objects = |text: &str, name: &str| {
+            rig.write("");
+            fs::remove_file(rig.folder.join("a.yaml")).unwrap();
+            fs::write(rig.folder.join(name), text).unwrap();
+            let objects = rig.source.current().unwrap().unwrap().objects.objects;
+            fs::remove_file(rig.folder.join(name)).unwrap();
+            objects
+        };
+        let one = objects(OBJECT, "a.yaml");
+        assert!(Arc::ptr_eq(&one[0], &objects(OBJECT, "a.yaml")[0]));
+        // Rejections name the file.
+        assert!(!Arc::ptr_eq(&one[0], &objects(OBJECT, "b.yaml")[0]));
+        assert_eq!(objects(&OBJECT.replace("seq: 1", "seq: 2"), "a.yaml")[0].spec.seq, 2);
+        assert_eq!(objects(OBJECT, "a.yaml")[0].spec.seq, 1);
     }
 
     #[test]

@@ -3,13 +3,17 @@
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::pipeline::Pipeline;
 use super::{ConfigPort, DaemonPort, LinkPort, PortError, ServicePort, VniState};
 use crate::link::ObservedLinks;
 
-/// Every so many looks one is a whole one again, whatever the node shows.
-const WHOLE: u32 = 10;
+/// So long after a whole look the next one is a whole one again, whatever the node shows: ten minutes, and somewhat less, since a clock's ticks
+/// are that far apart from where a look begins.
+const WHOLE: Duration = Duration::from_secs(590);
 
 /// All that a whole look goes by beside the inputs, as the node shows it; texts as their hashes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,8 +36,8 @@ impl Shown {
 #[derive(Debug)]
 pub(super) struct Standing {
     shown: Shown,
-    /// How often it was only glanced at since.
-    glances: u32,
+    /// When all of it was looked at.
+    since: Instant,
 }
 
 impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S, D> {
@@ -50,18 +54,14 @@ impl<L: LinkPort, C: ConfigPort, S: ServicePort, D: DaemonPort> Pipeline<L, C, S
         Ok(Shown { links, file, good, daemons, vnis: self.ports.daemons.vnis().await? })
     }
 
-    /// Whether that is what it showed when it was last found to be as the inputs of the last run say.
-    pub fn stands(&mut self, shown: &Shown) -> bool {
-        let same = self.standing.as_mut().filter(|standing| standing.shown == *shown);
-        same.is_some_and(|standing| {
-            standing.glances += 1;
-            standing.glances < WHOLE
-        })
+    /// Whether that is what it showed when it was last found to be as the inputs of the last run say, and that is not long ago.
+    pub fn stands(&self, shown: &Shown) -> bool {
+        self.standing.as_ref().is_some_and(|standing| standing.shown == *shown && standing.since.elapsed() < WHOLE)
     }
 
     /// A whole look has found nothing to do, and what the node showed before it is what it shows now.
     pub async fn found(&mut self, shown: Shown) {
         let same = self.glance().await.is_some_and(|now| now == shown);
-        self.standing = same.then_some(Standing { shown, glances: 0 });
+        self.standing = same.then_some(Standing { shown, since: Instant::now() });
     }
 }

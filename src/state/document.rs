@@ -92,21 +92,27 @@ pub(super) enum DocumentError {
 }
 
 impl State {
-    /// FRR runs what these inputs ask for. The same ones again change nothing.
+    /// FRR runs what these inputs ask for; gives whether they are others than before. The same ones again change nothing.
     pub fn accept(
         &mut self,
         objects: &[Arc<VrfRouteConfiguration>],
         operator_file: &str,
         template: &str,
         now: Timestamp,
-    ) {
-        let mut objects: Vec<_> = objects.iter().map(|object| Arc::new(essence(object))).collect();
+    ) -> bool {
+        let mut objects: Vec<_> = objects.iter().collect();
         objects.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
-        let since = Timestamp::from_second(now.as_second()).unwrap_or(now);
-        let new = Accepted { since, objects, operator_file: operator_file.to_owned(), template: template.to_owned() };
-        if self.accepted.as_ref().is_none_or(|old| Accepted { since: old.since, ..new.clone() } != *old) {
-            self.accepted = Some(new);
+        let news = self.accepted.as_ref().is_none_or(|old| {
+            (old.operator_file.as_str(), old.template.as_str()) != (operator_file, template)
+                || !VrfRouteConfiguration::all_say_the_same(old.objects.iter(), objects.iter().copied())
+        });
+        if news {
+            let since = Timestamp::from_second(now.as_second()).unwrap_or(now);
+            let objects = objects.into_iter().map(|object| Arc::new(essence(object))).collect();
+            let (operator_file, template) = (operator_file.to_owned(), template.to_owned());
+            self.accepted = Some(Accepted { since, objects, operator_file, template });
         }
+        news
     }
 
     /// The text of the file.
@@ -154,6 +160,7 @@ impl State {
     }
 }
 
+/// What [`VrfRouteConfiguration::says_the_same`] goes by.
 fn essence(full: &VrfRouteConfiguration) -> VrfRouteConfiguration {
     let ObjectMeta { name, creation_timestamp, uid, generation, .. } = full.metadata.clone();
     let metadata = ObjectMeta { name, creation_timestamp, uid, generation, ..ObjectMeta::default() };
@@ -200,11 +207,11 @@ mod tests {
     #[test]
     fn inputs_that_say_the_same_change_nothing_and_others_begin_anew() {
         let mut state = State::default();
-        state.accept(&[full("a", "1"), full("b", "1")], "o", "t", at(7));
+        assert!(state.accept(&[full("a", "1"), full("b", "1")], "o", "t", at(7)));
         let before = state.encode().unwrap();
-        state.accept(&[full("b", "2"), full("a", "2")], "o", "t", at(8));
+        assert!(!state.accept(&[full("b", "2"), full("a", "2")], "o", "t", at(8)));
         assert_eq!(state.encode().unwrap(), before, "labels, versions and order say nothing");
-        state.accept(&[full("b", "2")], "o", "t", at(9));
+        assert!(state.accept(&[full("b", "2")], "o", "t", at(9)));
         assert_eq!(state.accepted.unwrap().since, at(9));
     }
 

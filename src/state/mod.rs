@@ -4,4 +4,4 @@ mod document;
 mod store;
 
 pub use document::{Accepted, Facts, State};
-pub use store::{StateError, Store};
+pub use store::{Saved, StateError, Store};

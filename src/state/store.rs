@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use super::document::State;
@@ -17,6 +17,22 @@ pub struct Store {
     folder: PathBuf,
     /// The folder, locked: the kernel lets go of it with the agent, however that ends.
     _lock: File,
+}
+
+/// A file that was saved, told from others by what changes with each of its writers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Saved {
+    inode: u64,
+    bytes: u64,
+    changed: (i64, i64),
+}
+
+impl Saved {
+    fn of(path: &Path) -> io::Result<Self> {
+        let metadata = fs::metadata(path)?;
+        let changed = (metadata.ctime(), metadata.ctime_nsec());
+        Ok(Self { inode: metadata.ino(), bytes: metadata.len(), changed })
+    }
 }
 
 /// Why nothing can be remembered.
@@ -112,14 +128,21 @@ impl Store {
         Err(StateError::Broken { path, fault, aside })
     }
 
+    /// Whether the file is the one that was saved.
+    pub fn holds(&self, saved: &Saved) -> bool {
+        Saved::of(&self.state()).is_ok_and(|there| there == *saved)
+    }
+
     /// Remembers. Where the file says the same already, nothing is written.
     ///
     /// # Errors
     /// What was remembered before still is.
-    pub fn save(&self, state: &State) -> Result<(), StateError> {
+    pub fn save(&self, state: &State) -> Result<Saved, StateError> {
         let path = self.state();
-        let text = state.encode().map_err(|error| StateError::Write { path: path.clone(), source: error.into() })?;
-        write(&path, &text)
+        let failed = |source| StateError::Write { path: path.clone(), source };
+        let text = state.encode().map_err(|error| failed(error.into()))?;
+        write(&path, &text)?;
+        Saved::of(&path).map_err(failed)
     }
 
     /// The text of frr.conf that was last found good; `None` where none was yet.
@@ -182,7 +205,6 @@ fn write(path: &Path, text: &str) -> Result<(), StateError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::MetadataExt;
 
     fn state(template: &str) -> State {
         let mut state = State::default();

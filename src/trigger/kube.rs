@@ -11,7 +11,7 @@ use kube::{Api, Client, ResourceExt};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Identity, Objects, Once, Trigger, Unreadable, say_the_same, with_causes};
+use super::{Identity, Objects, Once, Trigger, Unreadable, with_causes};
 use crate::api::VrfRouteConfiguration;
 use crate::desired::{Rejection, RejectionReason};
 
@@ -149,7 +149,7 @@ fn entry(object: Guarded) -> (String, Entry) {
 /// Whether a change of an object is none to the node.
 fn same(old: &Entry, new: &Entry) -> bool {
     match (old, new) {
-        (Ok(old), Ok(new)) => say_the_same(old, new),
+        (Ok(old), Ok(new)) => old.says_the_same(new),
         (Err(old), Err(new)) => old == new,
         _ => false,
     }

@@ -60,29 +60,39 @@ pub enum ManifestError {
 /// # Errors
 /// A file or folder that cannot be read: that is not the same as no objects.
 pub fn read_manifests(paths: &[PathBuf]) -> Result<Manifests, ManifestError> {
-    let mut manifests = Manifests::default();
-    for path in paths {
-        for file in files(path)? {
-            let text =
-                std::fs::read_to_string(&file).map_err(|source| ManifestError::Read { path: file.clone(), source })?;
-            manifests.files += 1;
-            manifests.read(&file, &text);
-        }
-    }
-    manifests.refuse_repeated_names();
-    Ok(manifests)
+    let texts = paths.iter().map(|path| Texts::read(path)).collect::<Result<Vec<_>, _>>()?;
+    Ok(Manifests::of(texts.into_iter().flat_map(|texts| texts.0)))
 }
 
-/// Reads all objects of a folder or file that somebody keeps for the agent, as [`read_manifests`] does.
-///
-/// # Errors
-/// As there, and a folder without such a file: nobody has answered.
-pub fn read_answer(path: &Path) -> Result<Manifests, ManifestError> {
-    let manifests = read_manifests(&[path.to_owned()])?;
-    if manifests.files == 0 {
-        return Err(ManifestError::Empty { path: path.to_owned() });
+/// What stands in the files of a folder, or in one file.
+#[derive(Debug, Hash)]
+pub struct Texts(Vec<(PathBuf, String)>);
+
+impl Texts {
+    fn read(path: &Path) -> Result<Self, ManifestError> {
+        let text = |file: PathBuf| match std::fs::read_to_string(&file) {
+            Ok(text) => Ok((file, text)),
+            Err(source) => Err(ManifestError::Read { path: file, source }),
+        };
+        Ok(Self(files(path)?.into_iter().map(text).collect::<Result<_, _>>()?))
     }
-    Ok(manifests)
+
+    /// Of a folder or file that somebody keeps for the agent.
+    ///
+    /// # Errors
+    /// As [`read_manifests`], and a folder without such a file: nobody has answered.
+    pub fn answer(path: &Path) -> Result<Self, ManifestError> {
+        let texts = Self::read(path)?;
+        if texts.0.is_empty() {
+            return Err(ManifestError::Empty { path: path.to_owned() });
+        }
+        Ok(texts)
+    }
+
+    /// All objects of them, as [`read_manifests`] reads them.
+    pub fn parse(self) -> Manifests {
+        Manifests::of(self.0)
+    }
 }
 
 fn files(path: &Path) -> Result<Vec<PathBuf>, ManifestError> {
@@ -112,6 +122,16 @@ fn files(path: &Path) -> Result<Vec<PathBuf>, ManifestError> {
 }
 
 impl Manifests {
+    fn of(texts: impl IntoIterator<Item = (PathBuf, String)>) -> Self {
+        let mut manifests = Self::default();
+        for (file, text) in texts {
+            manifests.files += 1;
+            manifests.read(&file, &text);
+        }
+        manifests.refuse_repeated_names();
+        manifests
+    }
+
     fn read(&mut self, file: &Path, text: &str) {
         let mut reader = text.as_bytes();
         for (index, document) in serde_saphyr::read::<_, Value>(&mut reader).enumerate() {
@@ -230,7 +250,7 @@ mod tests {
     #[test]
     fn a_folder_without_a_file_of_ours_is_no_answer_and_a_list_without_items_is_one() {
         let folder = tempfile::tempdir().unwrap();
-        let answer = || read_answer(folder.path());
+        let answer = || Ok(Texts::answer(folder.path())?.parse());
         for name in ["note.txt", ".hidden.yaml"] {
             std::fs::write(folder.path().join(name), object("x")).unwrap();
         }

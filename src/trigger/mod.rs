@@ -97,24 +97,10 @@ impl Identity {
     }
 }
 
-/// Whether this is the same object, and says the same: status, labels and managed fields change nothing on the node. Another generation
-/// may say the same in other words, and is told of.
-fn say_the_same(one: &VrfRouteConfiguration, other: &VrfRouteConfiguration) -> bool {
-    let (a, b) = (&one.metadata, &other.metadata);
-    one.spec == other.spec
-        && (&a.name, &a.uid, a.generation, &a.creation_timestamp)
-            == (&b.name, &b.uid, b.generation, &b.creation_timestamp)
-}
-
 impl Objects {
     /// Whether these say the same, each in its place.
     pub fn say_the_same(&self, others: &Self) -> bool {
-        self.objects.len() == others.objects.len()
-            && self
-                .objects
-                .iter()
-                .zip(&others.objects)
-                .all(|(one, other)| Arc::ptr_eq(one, other) || say_the_same(one, other))
+        VrfRouteConfiguration::all_say_the_same(self.objects.iter(), others.objects.iter())
             && self.unreadable == others.unreadable
     }
 

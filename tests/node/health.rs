@@ -329,7 +329,7 @@ fn a_node_whose_objects_cannot_be_listed_is_kept_away_until_they_can() {
         let named = format!("-E KUBECONFIG={KUBECONFIG} -E OPERATOR_NETHEALTHCHECK_CONFIG={NAMED}");
         node.start_agent_with(args, &named);
         let missing = format!("health file: {NAMED} is not there, and was named");
-        // Longer than the limit for inputs, and ten looks at the node.
+        // Longer than the limit for inputs, and many looks at the node.
         for _ in 0..5 {
             watched.is_kept_away_by(&["verified: ", &missing]).await;
             assert!(probe(&node, "/readyz").starts_with("503 "));

@@ -22,24 +22,30 @@ const NLM_F_DUMP_INTR: u16 = 0x10;
 
 pub(super) async fn observe(handle: Handle) -> Result<ObservedLinks, LinkError> {
     for _ in 0..ATTEMPTS {
-        let links = dump(handle.clone(), links_of(None)).await.map_err(LinkError::Observe)?;
+        // Addresses first: each link takes its own as it is told. What comes in between raises an event, and that another look.
         let mut ask = AddressMessage::default();
         ask.header.family = AddressFamily::Inet;
-        let addresses = dump(handle.clone(), RouteNetlinkMessage::GetAddress(ask)).await.map_err(LinkError::Observe)?;
-        let (Some(links), Some(addresses)) = (links, addresses) else { continue };
         let mut ipv4: BTreeMap<u32, Vec<Ipv4Addr>> = BTreeMap::new();
-        for message in addresses {
+        let addresses = visit(handle.clone(), RouteNetlinkMessage::GetAddress(ask), |message| {
             if let RouteNetlinkMessage::NewAddress(message) = message
                 && let Some(address) = local(&message)
             {
                 ipv4.entry(message.header.index).or_default().push(address);
             }
-        }
-        let links = links.into_iter().filter_map(|message| match message {
-            RouteNetlinkMessage::NewLink(message) => link(message, &mut ipv4),
-            _ => None,
         });
-        return Ok(ObservedLinks::new(links));
+        if !addresses.await.map_err(LinkError::Observe)? {
+            continue;
+        }
+        // Each is made one of ours at once: as the kernel tells of them they are several times as large.
+        let mut found = Vec::new();
+        let links = visit(handle.clone(), links_of(None), |message| {
+            if let RouteNetlinkMessage::NewLink(message) = message {
+                found.extend(link(message, &mut ipv4));
+            }
+        });
+        if links.await.map_err(LinkError::Observe)? {
+            return Ok(ObservedLinks::new(found));
+        }
     }
     Err(LinkError::Unstable(ATTEMPTS))
 }
