@@ -17,7 +17,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use lab::cluster::{Cluster, with_server};
-use lab::{ApiServer, Bridge, Image, Node, Spelling};
+use lab::{ApiServer, Bridge, Cpu, Image, Node, Spelling};
 
 const VRFS: usize = 30;
 const OBJECTS: usize = 100;
@@ -36,17 +36,6 @@ fn object(number: usize) -> String {
         "---\napiVersion: network.schiff.telekom.de/v1alpha1\nkind: VRFRouteConfiguration\nmetadata: {{name: o{number}}}\nspec:\n  vrf: v{vrf}\n  seq: {seq}\n  \
          import: [{{cidr: 10.0.{number}.0/24, action: permit}}]\n  export: [{{cidr: 10.1.{number}.0/24, action: permit}}]\n"
     )
-}
-
-/// CPU time of the agent's unit as the node counts it, in seconds.
-fn counted(node: &Node) -> f64 {
-    node.ok("systemctl show -P CPUUsageNSec network-operator").trim().parse::<f64>().unwrap() / 1e9
-}
-
-/// CPU time of the node's kernel for the agent's process, in seconds (stime of proc(5), in ticks of 10 ms).
-fn kernel(node: &Node) -> f64 {
-    let ticks = node.ok(&format!("cut -d' ' -f15 /proc/{}/stat", node.agent_pid()));
-    ticks.trim().parse::<f64>().unwrap() / 100.0
 }
 
 /// For python3: what a system call that does nothing costs, in microseconds of CPU.
@@ -82,24 +71,16 @@ fn main() {
         cluster.node(node.name(), "True").await;
         node.write(KUBECONFIG, server.kubeconfig("agent"));
         server.kubectl(&["apply", "-f", "-"], &(0..OBJECTS).map(object).collect::<String>());
-        // As it is deployed: no debug log, and what the unit says of memory.
-        let unit = include_str!("../deploy/systemd/network-operator.service");
-        let memory = unit.lines().find(|line| line.starts_with("Environment=MALLOC_")).unwrap();
-        node.ok(&format!(
-            "systemd-run -q --unit=network-operator -p Type=exec -p CPUAccounting=yes -p '{memory}' -E NODE_NAME={} -E KUBECONFIG={KUBECONFIG} \
-             /labbin/network-operator run --debounce 1s",
-            node.name()
-        ));
+        node.start_agent_measured("--debounce 1s", &format!("-E KUBECONFIG={KUBECONFIG}"));
         node.applied(0, LIMIT);
     });
     println!("{OBJECTS} objects in {VRFS} VRFs are applied; in {SETTLES:?} it is measured for {rests:?}");
     std::thread::sleep(SETTLES);
     let outside = node.outside(&node.agent_pid());
-    let look = || [counted(&node), outside.cpu().as_secs_f64(), kernel(&node)];
-    let (before, lines) = (look(), node.agent_log().lines().count());
+    let (before, lines) = (node.agent_cpu(&outside), node.agent_log().lines().count());
     std::thread::sleep(rests);
-    let after = look();
-    let [counted, user, kernel] = [0, 1, 2].map(|part| (after[part] - before[part]) / rests.as_secs_f64() * 100.0);
+    let Cpu { user, kernel, counted } = node.agent_cpu(&outside).since(before, rests.as_secs_f64());
+    let [counted, user, kernel] = [counted, user, kernel].map(|part| part * 100.0);
     let percent = user + kernel;
     let log = node.agent_log();
     let said: Vec<&str> = log.lines().skip(lines).collect();

@@ -85,6 +85,14 @@ impl Node {
         ));
     }
 
+    /// Starts the agent to be measured: its CPU time is counted, it has what the unit that is shipped says of memory, and no debug log
+    /// unless `env` asks for one.
+    pub fn start_agent_measured(&self, args: &str, env: &str) {
+        const MEMORY: &str = "Environment=MALLOC_ARENA_MAX";
+        let memory = format!("-p '{MEMORY}={}'", shipped(MEMORY));
+        self.start_agent_with(args, &format!("-p CPUAccounting=yes {memory} -E RUST_LOG=info {env}"));
+    }
+
     /// Starts the agent by the unit that is shipped, now and after each boot; `defaults` is what the unit reads from /etc/default. All that
     /// is not as it is shipped is where the program is, and who mounts that folder.
     pub fn start_unit(&self, defaults: &str) {

@@ -41,7 +41,7 @@ pub use fabric::{Fabric, LAB_MANIFESTS, MANIFESTS, Spelling, lab_file};
 pub use foreign::{Foreign, foreign};
 pub use kubelet::Kubelet;
 pub use node::{Down, Image, Node, Output};
-pub use outside::Outside;
+pub use outside::{Cpu, Outside};
 pub use program::{said_under_uml, under_qemu, under_uml};
 pub use sessions::{Sessions, sessions};
 

@@ -71,3 +71,41 @@ impl Outside {
         Duration::from_nanos(text.split(' ').next().unwrap().parse().unwrap())
     }
 }
+
+/// CPU time of the agent, in seconds.
+#[derive(Debug, Clone, Copy)]
+pub struct Cpu {
+    /// User code, with its stops, as this machine counts it.
+    pub user: f64,
+    /// The node's kernel for its process (stime of proc(5), in ticks of 10 ms).
+    pub kernel: f64,
+    /// Of its unit, as the node counts it.
+    pub counted: f64,
+}
+
+impl Cpu {
+    /// What it takes: [`Cpu::counted`] is that with all that User-Mode Linux takes beside.
+    pub fn taken(self) -> f64 {
+        self.user + self.kernel
+    }
+
+    /// What came since, for each of so many.
+    pub fn since(self, before: Self, many: f64) -> Self {
+        let each = |now: f64, then: f64| (now - then) / many;
+        Self {
+            user: each(self.user, before.user),
+            kernel: each(self.kernel, before.kernel),
+            counted: each(self.counted, before.counted),
+        }
+    }
+}
+
+impl Node {
+    /// What the agent has taken so far; `outside` is its process, and its unit is one whose CPU time is counted.
+    pub fn agent_cpu(&self, outside: &Outside) -> Cpu {
+        let ticks = self.ok(&format!("cut -d' ' -f15 /proc/{}/stat", self.agent_pid()));
+        let counted = self.ok("systemctl show -P CPUUsageNSec network-operator");
+        let number = |text: String| text.trim().parse::<f64>().unwrap();
+        Cpu { user: outside.cpu().as_secs_f64(), kernel: number(ticks) / 100.0, counted: number(counted) / 1e9 }
+    }
+}
