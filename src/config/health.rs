@@ -141,8 +141,9 @@ impl HealthConfig {
     /// It says what is not understood.
     pub fn parse(text: &str, path: &Path) -> Result<Self, HealthConfigError> {
         // Nothing but comments is YAML's null.
-        let config: Option<Self> = serde_saphyr::from_str(text)
-            .map_err(|error| HealthConfigError::Syntax { path: path.to_owned(), message: error.to_string() })?;
+        let config: Option<Self> =
+            serde_saphyr::from_str_with_options(text, serde_saphyr::options! { with_snippet: false })
+                .map_err(|error| HealthConfigError::Syntax { path: path.to_owned(), message: error.to_string() })?;
         Ok(config.unwrap_or_default())
     }
 }

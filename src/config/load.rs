@@ -127,7 +127,7 @@ impl OperatorConfig {
         if text.trim().is_empty() {
             return Err(ConfigError::Empty { path: path.to_owned() });
         }
-        let raw: Raw = serde_saphyr::from_str(text)
+        let raw: Raw = serde_saphyr::from_str_with_options(text, serde_saphyr::options! { with_snippet: false })
             .map_err(|error| ConfigError::Syntax { path: path.to_owned(), message: error.to_string() })?;
         let Raw {
             vnimap,

@@ -133,8 +133,8 @@ impl Manifests {
     }
 
     fn read(&mut self, file: &Path, text: &str) {
-        let mut reader = text.as_bytes();
-        for (index, document) in serde_saphyr::read::<_, Value>(&mut reader).enumerate() {
+        let (mut reader, options) = (text.as_bytes(), serde_saphyr::options! { with_snippet: false });
+        for (index, document) in serde_saphyr::read_with_options::<_, Value>(&mut reader, options).enumerate() {
             let place = format!("{}#{}", file.display(), index + 1);
             match document {
                 Ok(value) => self.add(&place, value),
