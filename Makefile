@@ -28,7 +28,7 @@ fuzz: setup-fuzzer
 
 ## bench: what the eBPF router costs per packet and what a routed path carries with it, what rendering, links, changes and starts take beside other tools, what the agent takes at rest, and what its metrics take (as root; an hour and a half)
 bench: setup
-	$(CARGO) bench --locked --bench router --bench render --bench links --bench runs --bench rest --bench scrapes
+	$(CARGO) bench --locked --no-fail-fast --bench router --bench render --bench links --bench runs --bench rest --bench scrapes
 
 ## unit: the tests that need neither root nor the lab
 unit:

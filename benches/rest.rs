@@ -88,7 +88,7 @@ fn main() {
     let said = said.len();
     let process = node.process(&node.agent_pid());
     let [resident, anonymous, most] =
-        ["VmRSS", "RssAnon", "VmHWM"].map(|name| f64::from(process.kilobytes(name)) / 1024.0);
+        ["VmRSS", "RssAnon", "VmHWM"].map(|name| f64::from(process.kilobytes(name)) * 1.024 / 1000.0);
     println!("| agent at rest | figure | bound |\n| --- | --- | --- |");
     println!(
         "| resident memory | {resident:.1} MB ({anonymous:.1} MB of it not of files; {most:.1} MB at most) | {MEMORY_MB} MB |"

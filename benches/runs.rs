@@ -38,6 +38,8 @@ const LOOKS: usize = 10;
 const NO_OP_MS: f64 = 50.0;
 /// Of the time that a change takes by hand.
 const CHANGE: f64 = 1.1;
+/// What a reload of the same text would do; whatever that is.
+const RELOAD_TEST: &str = "/usr/lib/frr/frr-reload.py --test /etc/frr/frr.conf >/dev/null || true";
 /// The running configuration, and nothing else: the least that it takes to look.
 const SHOW: &str = "vtysh -c \"show running-config\" >/dev/null";
 
@@ -233,6 +235,8 @@ struct AtRest {
     /// From the start of the process to the end of its first run, and what the look alone takes, in s.
     start: f64,
     show: f64,
+    /// How long both take to find that FRR runs what it shall, in s.
+    plan: Pair,
     /// Resident memory of the agent and of bgpd, in MB.
     resident: f64,
     bgpd: f64,
@@ -252,9 +256,14 @@ fn at_rest(image: Image) -> AtRest {
         (_, body) => Err(body),
     });
     // What our own run did raises looks, and keeps FRR busy.
-    node.wait("rest", LIMIT, |node| match node.read("/proc/loadavg") {
-        load if load.split(' ').next().unwrap().parse::<f64>().unwrap() < 0.5 => Ok(()),
-        load => Err(load),
+    let looks = |node: &Node| node.says("run ended");
+    let mut before = looks(&node);
+    node.wait("a minute without a look", LIMIT, |node| {
+        std::thread::sleep(Duration::from_secs(60));
+        match std::mem::replace(&mut before, looks(node)) {
+            then if then == before => Ok(()),
+            then => Err(format!("{} looks", before - then)),
+        }
     });
     let outside = node.outside(&node.agent_pid());
     let for_each = |asked: &str| {
@@ -273,8 +282,8 @@ fn at_rest(image: Image) -> AtRest {
     ));
     let times = node.ok(&format!("bash -ec 'for n in $(seq {LOOKS}); do {SHOW}; done; times'"));
     let look = times.lines().last().unwrap().split_whitespace().map(of_times).sum::<f64>() * 1000.0 / LOOKS as f64;
-    let [resident, bgpd] =
-        [node.agent_pid(), node.pid("bgpd")].map(|pid| f64::from(node.process(&pid).kilobytes("VmRSS")) / 1024.0);
+    let [resident, bgpd] = [node.agent_pid(), node.pid("bgpd")]
+        .map(|pid| f64::from(node.process(&pid).kilobytes("VmRSS")) * 1.024 / 1000.0);
     let before = node.says("run ended");
     node.ok("systemctl restart network-operator");
     node.agent_says("run ended", before, LIMIT);
@@ -282,7 +291,10 @@ fn at_rest(image: Image) -> AtRest {
         "journalctl -u network-operator -o short-unix --no-pager | grep -E 'network-operator runs|run ended' | tail -2 | cut -d' ' -f1",
     );
     let times: Vec<f64> = times.lines().map(|time| time.parse().unwrap()).collect();
-    AtRest { vrfs, no_op, reworded, look, start: times[1] - times[0], show: seconds(&node, SHOW), resident, bgpd }
+    let [agent, by_hand] = [format!("/labbin/network-operator plan -f {MANIFESTS} >/dev/null"), RELOAD_TEST.to_owned()]
+        .map(|commands| seconds(&node, &commands));
+    let (start, show, plan) = (times[1] - times[0], seconds(&node, SHOW), Pair { agent, by_hand });
+    AtRest { vrfs, no_op, reworded, look, start, show, plan, resident, bgpd }
 }
 
 /// `0m1.234s`.
@@ -324,6 +336,9 @@ fn changes(rounds: usize) -> f64 {
         let policy = told("policy", image, &mut rounds, |round| round.policy, |_| "`systemctl reload frr`".to_owned());
         let parts = |round: &Changes| format!("a reload ({:.1} s), `ip -batch`", round.reload);
         let all = told("all, from nothing", image, &mut rounds, |round| round.all, parts);
+        // The reload makes no links, which the agent does in that time: no bound.
+        let alone = |round: &Changes| Pair { agent: round.all.agent, by_hand: round.reload };
+        told("all, from nothing", image, &mut rounds, alone, |_| "that reload alone (no bound)".to_owned());
         worst = worst.max(policy).max(all);
     }
     worst
@@ -334,7 +349,7 @@ fn main() {
         0 => 0.0,
         rounds => changes(rounds),
     };
-    let AtRest { vrfs, no_op, reworded, look, start, show, resident, bgpd } = at_rest(Image::Trixie);
+    let AtRest { vrfs, no_op, reworded, look, start, show, plan, resident, bgpd } = at_rest(Image::Trixie);
     println!("\n| {vrfs} VRFs, FRR {} | agent | beside it | ratio |", Image::Trixie.frr());
     println!("| --- | --- | --- | --- |");
     let [taken, user, kernel, counted] =
@@ -351,6 +366,12 @@ fn main() {
     println!(
         "| the same where the manifests were written anew in other words | {reworded:.1} ms | {taken:.1} ms: not written anew | {:.2} |",
         reworded / taken
+    );
+    println!(
+        "| `plan` with nothing to do | {:.1} s | `frr-reload.py --test`, FRR's part of it: {:.1} s | {:.2} |",
+        plan.agent,
+        plan.by_hand,
+        plan.ratio()
     );
     println!("| start until a verified node | {start:.1} s | {show:.1} s: the same | {:.2} |", start / show);
     println!("| resident memory | {resident:.1} MB | {bgpd:.1} MB: bgpd | {:.2} |", resident / bgpd);

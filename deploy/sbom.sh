@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cache=${NETWORK_OPERATOR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/network-operator}
-cargo=$(command -v cargo || echo "$HOME/.cargo/bin/cargo")
+PATH=$PATH:$HOME/.cargo/bin
 folder=${CARGO_TARGET_DIR:-target}/sbom
 name=network-operator.cdx
 work=$(mktemp -d)
@@ -14,11 +14,11 @@ target=$(rustc -vV | sed -n 's/^host: //p')
 # The same sources give the same file, but for its serial number.
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct 2>/dev/null || echo 0)
 export SOURCE_DATE_EPOCH
-PATH=$cache/cargo-cyclonedx/bin:$PATH "$cargo" cyclonedx --quiet --format json --spec-version 1.5 --no-build-deps --target "$target" --override-filename "$name"
+PATH=$cache/cargo-cyclonedx/bin:$PATH cargo cyclonedx --quiet --format json --spec-version 1.5 --no-build-deps --target "$target" --override-filename "$name"
 mkdir -p "$folder"
 mv "$name.json" "$folder/$name.json"
 
-"$cargo" tree --locked --package network-operator --edges normal,no-proc-macro --target "$target" --prefix none --format '{p}' |
+cargo tree --locked --package network-operator --edges normal,no-proc-macro --target "$target" --prefix none --format '{p}' |
   awk '{ sub(/^v/, "", $2); print $1 " " $2 }' | sort -u >"$work/linked"
 jq -r '(.metadata.component, .components[]) | "\(.name) \(.version)"' "$folder/$name.json" | sort -u >"$work/listed"
 missing=$(comm -23 "$work/linked" "$work/listed")
