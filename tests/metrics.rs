@@ -176,11 +176,18 @@ fn each_query_of_the_dashboard_hits_metrics_that_are_there() {
 fn each_alert_asks_for_metrics_that_are_there_and_says_what_to_do() {
     let rules: Value =
         serde_saphyr::from_str(include_str!("../deploy/components/monitoring/prometheus-rules.yaml")).unwrap();
-    let rules = rules["spec"]["groups"][0]["rules"].as_array().unwrap();
+    let [group] = rules["spec"]["groups"].as_array().unwrap().as_slice() else { panic!("one group") };
+    let rules = group["rules"].as_array().unwrap();
     let mut alerts = BTreeSet::new();
     for rule in rules {
         let text = |key: &str| rule[key].as_str().unwrap_or_else(|| panic!("{key} of {rule}"));
         assert!(alerts.insert(text("alert")), "{rule}");
+        let keys: BTreeSet<&str> = rule.as_object().unwrap().keys().map(String::as_str).collect();
+        assert!(keys.is_subset(&["alert", "annotations", "expr", "for", "labels"].into()), "{keys:?}");
+        if keys.contains("for") {
+            let (number, unit) = text("for").split_at(text("for").len() - 1);
+            assert!(number.parse::<u16>().is_ok() && "smhd".contains(unit), "{rule}");
+        }
         let (faults, left) = judged(text("expr"));
         assert_eq!(faults, [""; 0], "{rule}");
         assert!(["info", "warning", "critical"].contains(&rule["labels"]["severity"].as_str().unwrap()), "{rule}");

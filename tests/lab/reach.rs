@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use super::Node;
-use super::claims::{Claim, assert_hold, claim, settled};
+use super::claims::{Claim, all_paths_have, assert_hold, claim, settled};
 use super::topology::Booted;
 
 /// Addresses outside, by VRF and family, of networks that the import list permits.
@@ -92,7 +92,7 @@ impl Booted {
 
     /// Export lists, aggregates and communities, as the border leaf has them.
     fn at_the_border(&self) -> Vec<Claim> {
-        let mut nets: Vec<_> = AGGREGATES.map(|net| ("blue", net.to_owned(), "")).to_vec();
+        let mut nets: Vec<_> = AGGREGATES.map(|net| ("blue", net.to_owned(), "64510:100")).to_vec();
         for number in 1..=self.nodes.len() {
             nets.push(("blue", network("blue", number), "64510:100"));
             nets.push(("blue", network("blue6", number), "64510:100"));
@@ -102,9 +102,13 @@ impl Booted {
         let told = |(vrf, net, community): (&str, String, &str)| {
             let family = if is_ipv6(&net) { "ipv6" } else { "ipv4" };
             let seen = self.vtysh("border", &format!("show bgp vrf vr.{vrf} {family} unicast {net} json"));
-            let with = if community.is_empty() { String::new() } else { format!(" with community {community}") };
+            let with = if community.is_empty() {
+                " without a community".to_owned()
+            } else {
+                format!(" with community {community}")
+            };
             let words = format!("the border leaf has {net} in VRF {vrf}{with}");
-            claim(words, seen.contains("\"paths\"") && seen.contains(community), seen)
+            claim(words, all_paths_have(&seen, community), seen)
         };
         nets.into_iter().map(told).collect()
     }

@@ -61,9 +61,12 @@ impl Watched<'_> {
         .await;
     }
 
-    /// The taint stays while that is so.
+    /// The taint stays while that is so, for more than two rounds of checks.
     async fn is_kept_away_by(&self, faults: &[&str]) {
-        self.says("False", &faults.join(", "), |message| faults.iter().all(|fault| message.contains(fault))).await;
+        let said = || self.says("False", "the faults", |message| faults.iter().all(|fault| message.contains(fault)));
+        said().await;
+        tokio::time::sleep(SOON).await;
+        said().await;
         let taints = self.taints().await;
         assert!(
             UNINITIALIZED.iter().all(|key| taints.iter().any(|taint| taint == key)),
@@ -166,6 +169,12 @@ async fn it_is_kept_away_until_all_holds(watched: &Watched<'_>) {
     node.write(TEMPLATE, template);
     watched.says("False", "verified again", |message| !message.contains("verified")).await;
     watched.is_kept_away_by(&["test0 is down"]).await;
+    node.ok("systemctl stop frr; ip link set test0 up; ip addr add 203.0.113.250/32 dev test0");
+    watched.says("False", "nothing but FRR", |message| !others(message)).await;
+    watched.is_kept_away_by(&["frr: frr.service is inactive"]).await;
+    node.ok("ip link set test0 down; ip addr flush dev test0; systemctl reset-failed frr; systemctl start frr");
+    watched.says("False", "FRR runs again", |message| !message.contains("frr") && !message.contains("verified")).await;
+    watched.is_kept_away_by(&["test0 is down"]).await;
     // From here on all holds.
     node.ok("ip link set test0 up; ip addr add 203.0.113.250/32 dev test0");
     let begin = Instant::now();
@@ -185,8 +194,10 @@ async fn it_is_kept_away_until_all_holds(watched: &Watched<'_>) {
     assert_eq!(others.count(), 1, "what others say is as it was: {conditions:#?}");
 }
 
-/// Four others add taints and labels at the same time, while our taints come again and again, and go.
+/// Four others add taints and labels, while our taints come again and again, and go; then a hundred others at once.
 async fn nothing_is_lost_of_a_hundred_edits(watched: &Watched<'_>) {
+    let changed = || watched.node.says("changed the taints");
+    let before = changed();
     let others = (0..4).map(async |other| {
         for round in 25 * other..25 * (other + 1) {
             let name = format!("edit-{round}");
@@ -198,6 +209,22 @@ async fn nothing_is_lost_of_a_hundred_edits(watched: &Watched<'_>) {
         }
     });
     futures::future::join_all(others).await;
+    assert!(changed() > before + 1, "the agent was at it meanwhile");
+    let at_once = (100..200).map(async |other| {
+        let name = format!("edit-{other}");
+        let mut taints = vec![taint(&name)];
+        taints.extend((other % 10 == 0).then(|| taint(UNINITIALIZED[other / 10 % 2])));
+        loop {
+            match watched.edit(&name, &taints).await {
+                Ok(()) => break,
+                // The API server has tried it five times.
+                Err(kube::Error::Api(refused)) if refused.code == 409 => {}
+                Err(_) if taints.len() > 1 => taints.truncate(1),
+                Err(error) => panic!("{name}: {error}"),
+            }
+        }
+    });
+    futures::future::join_all(at_once).await;
     until("only ours have gone", async || {
         let taints = watched.taints().await;
         if taints.iter().any(|key| UNINITIALIZED.contains(&key.as_str())) { Err(format!("{taints:?}")) } else { Ok(()) }
@@ -205,8 +232,8 @@ async fn nothing_is_lost_of_a_hundred_edits(watched: &Watched<'_>) {
     .await;
     let (taints, node) = (watched.taints().await, watched.get().await);
     let labels = node.metadata.labels.unwrap();
-    for round in 0..100 {
-        let name = format!("edit-{round}");
+    for edit in 0..200 {
+        let name = format!("edit-{edit}");
         assert!(taints.contains(&name) && labels.contains_key(&name), "{name} is lost: {taints:?}");
     }
     assert!(taints.contains(&"gpu".to_owned()));
@@ -215,16 +242,26 @@ async fn nothing_is_lost_of_a_hundred_edits(watched: &Watched<'_>) {
 /// 100 addresses and 100 names: packets to both, and to the resolver, go into a dummy link and are gone.
 async fn silent_hosts_and_a_silent_resolver_delay_nothing(watched: &Watched<'_>, server: &ApiServer) {
     let node = watched.node;
+    node.ok("ip link add test1 up type dummy");
     node.ok("ip route add 192.0.2.192/28 dev test0; cp -L /etc/resolv.conf /run/resolv.kept || : >/run/resolv.kept; rm -f /etc/resolv.conf; echo nameserver 192.0.2.200 >/etc/resolv.conf");
     let addresses = (0..100).map(|number| format!("  - {{host: 192.0.2.201, port: {}}}\n", 1000 + number));
     let names = (0..100).map(|number| format!("  - {{host: host-{number}.example, port: 80}}\n"));
     let targets: String = addresses.chain(names).collect();
-    node.write(FILE, format!("timeout: 1\nretries: 2\ninterval: 1\nfailures: 2\nreachability:\n{targets}"));
+    node.write(
+        FILE,
+        format!("timeout: 1\nretries: 2\ninterval: 1\nfailures: 2\ninterfaces: [test1]\nreachability:\n{targets}"),
+    );
     let begin = Instant::now();
     let bad = |message: &str| message.contains("192.0.2.201:1000 is not reachable") && message.contains("195 more");
     watched.says("False", "all of them", bad).await;
     // Two rounds of four times 64 targets, two attempts of a second each, and half as much again.
     assert!(begin.elapsed() < Duration::from_secs(24), "{:?}", begin.elapsed());
+    // The other checks wait for none of them.
+    let begin = Instant::now();
+    node.ok("ip link set test1 down");
+    watched.says("False", "the link, too", |message| message.contains("test1 is down")).await;
+    assert!(begin.elapsed() < SOON, "{:?}", begin.elapsed());
+    node.ok("ip link set test1 up");
     let begin = Instant::now();
     assert_eq!(probe(node, "/healthz"), "200 ok");
     assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());

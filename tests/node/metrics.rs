@@ -80,20 +80,25 @@ fn metrics(image: Image) {
     node.start_agent(FROM_MANIFESTS);
     node.applied(0, LIMIT);
     fabric.assert_claims(LIMIT);
-    for compare in [routes_of_frr, sessions, vnis, kernel, router] {
+    are_what_is_shown(node, &[routes_of_frr, sessions, vnis, kernel, router]);
+    causes_in_the_fabric(&fabric);
+    causes_on_the_node(node);
+    inputs(node);
+    node.assert_nothing_done(the_exporter_tells_the_same);
+    // There is nothing to reload.
+    grows(node, &[("reloads_total{result=\"failed\"}", 1.0)], || drop(node.ok("systemctl stop frr")));
+    wait(node, "scrape_success{collector=\"zebra\"}", |good| good == 0.0);
+    assert!(told(node, 9342).there("scrape_success{collector=\"kernel\"}") == 1.0);
+}
+
+/// Metrics are what FRR and the kernel say at that moment.
+fn are_what_is_shown(node: &Node, compares: &[fn(&Node) -> Vec<String>]) {
+    for compare in compares {
         node.wait("metrics are what FRR and the kernel say", LIMIT, |node| {
             let faults = compare(node);
             if faults.is_empty() { Ok(()) } else { Err(faults.join("\n")) }
         });
     }
-    causes_in_the_fabric(&fabric);
-    causes_on_the_node(node);
-    inputs(node);
-    the_exporter_tells_the_same(node);
-    // There is nothing to reload.
-    grows(node, &[("reloads_total{result=\"failed\"}", 1.0)], || drop(node.ok("systemctl stop frr")));
-    wait(node, "scrape_success{collector=\"zebra\"}", |good| good == 0.0);
-    assert!(told(node, 9342).there("scrape_success{collector=\"kernel\"}") == 1.0);
 }
 
 /// What differs between what is told and what is so.
@@ -225,8 +230,10 @@ fn causes_in_the_fabric(fabric: &Fabric) {
     set("neighbor 198.51.100.1 shutdown");
     wait(node, &state, |state| state < 6.0);
     assert_eq!(told(node, 9342).there(&uptime), 0.0);
+    are_what_is_shown(node, &[sessions, routes_of_frr]);
     set("no neighbor 198.51.100.1 shutdown");
     wait(node, &state, |state| state == 6.0);
+    are_what_is_shown(node, &[sessions, routes_of_frr]);
     let packets = |node: &Node| {
         let told = told(node, 9342);
         ["bpf_packets_total", "bpf_bytes_total"]
@@ -260,6 +267,7 @@ fn causes_in_the_fabric(fabric: &Fabric) {
         ("frr_bgp_prefixes_received{vrf=\"default\",neighbor=\"198.51.100.2\",family=\"l2VpnEvpn\"}", 1.0),
     ];
     grows(node, &more, || drop(route("ip route 203.0.113.96/28 blackhole")));
+    are_what_is_shown(node, &[routes_of_frr, sessions, kernel]);
     grows(node, &more.map(|(sample, by)| (sample, -by)), || drop(route("no ip route 203.0.113.96/28 blackhole")));
 }
 
@@ -267,6 +275,7 @@ fn causes_on_the_node(node: &Node) {
     let neighbor = [("kernel_neighbors{family=\"ipv4\",state=\"permanent\"}", 1.0)];
     let entry = "192.0.2.99 lladdr 02:00:00:00:00:99 dev br.blue";
     grows(node, &neighbor, || drop(node.ok(&format!("ip neigh add {entry} nud permanent"))));
+    are_what_is_shown(node, &[kernel]);
     grows(node, &neighbor.map(|(sample, by)| (sample, -by)), || drop(node.ok(&format!("ip neigh del {entry}"))));
     let (took, good) = ("scrape_duration_seconds{collector=\"zebra\"}", "scrape_success{collector=\"zebra\"}");
     assert!(told(node, 9342).there(took) < 3.0);
@@ -309,6 +318,7 @@ fn a_vni_that_somebody_takes_down_again_and_again(node: &Node) {
         let seen = (is_up(&told), told.there("check_passed{check=\"vnis\"}"));
         if seen == (0.0, 0.0) { Ok(()) } else { Err(format!("{seen:?}")) }
     });
+    are_what_is_shown(node, &[vnis]);
     node.ok("systemctl stop mover");
     node.wait("the VNI is told to be up", LIMIT, |node| {
         let told = told(node, 9342);
