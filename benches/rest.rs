@@ -17,7 +17,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use lab::cluster::{Cluster, with_server};
-use lab::{ApiServer, Bridge, Cpu, Image, Node, Spelling};
+use lab::{ApiServer, Bridge, Image, Node, Spelling};
 
 const VRFS: usize = 30;
 const OBJECTS: usize = 100;
@@ -79,16 +79,14 @@ fn main() {
     let outside = node.outside(&node.agent_pid());
     let (before, lines) = (node.agent_cpu(&outside), node.agent_log().lines().count());
     std::thread::sleep(rests);
-    let Cpu { user, kernel, counted } = node.agent_cpu(&outside).since(before, rests.as_secs_f64());
-    let [counted, user, kernel] = [counted, user, kernel].map(|part| part * 100.0);
-    let percent = user + kernel;
+    let cpu = node.agent_cpu(&outside).since(before, rests.as_secs_f64());
+    let [counted, user, kernel, percent] = [cpu.counted, cpu.user, cpu.kernel, cpu.taken()].map(|part| part * 100.0);
     let log = node.agent_log();
     let said: Vec<&str> = log.lines().skip(lines).collect();
     said.iter().for_each(|line| println!("said: {line}"));
     let said = said.len();
     let process = node.process(&node.agent_pid());
-    let [resident, anonymous, most] =
-        ["VmRSS", "RssAnon", "VmHWM"].map(|name| f64::from(process.kilobytes(name)) * 1.024 / 1000.0);
+    let [resident, anonymous, most] = ["VmRSS", "RssAnon", "VmHWM"].map(|name| process.megabytes(name));
     println!("| agent at rest | figure | bound |\n| --- | --- | --- |");
     println!(
         "| resident memory | {resident:.1} MB ({anonymous:.1} MB of it not of files; {most:.1} MB at most) | {MEMORY_MB} MB |"

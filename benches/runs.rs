@@ -282,8 +282,7 @@ fn at_rest(image: Image) -> AtRest {
     ));
     let times = node.ok(&format!("bash -ec 'for n in $(seq {LOOKS}); do {SHOW}; done; times'"));
     let look = times.lines().last().unwrap().split_whitespace().map(of_times).sum::<f64>() * 1000.0 / LOOKS as f64;
-    let [resident, bgpd] = [node.agent_pid(), node.pid("bgpd")]
-        .map(|pid| f64::from(node.process(&pid).kilobytes("VmRSS")) * 1.024 / 1000.0);
+    let [resident, bgpd] = [node.agent_pid(), node.pid("bgpd")].map(|pid| node.process(&pid).megabytes("VmRSS"));
     let before = node.says("run ended");
     node.ok("systemctl restart network-operator");
     node.agent_says("run ended", before, LIMIT);

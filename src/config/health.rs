@@ -8,6 +8,8 @@ use std::time::Duration;
 use globset::{GlobBuilder, GlobMatcher};
 use serde::{Deserialize, Deserializer};
 
+use super::yaml;
+
 /// The health file, checked.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
@@ -142,8 +144,7 @@ impl HealthConfig {
     pub fn parse(text: &str, path: &Path) -> Result<Self, HealthConfigError> {
         // Nothing but comments is YAML's null.
         let config: Option<Self> =
-            serde_saphyr::from_str_with_options(text, serde_saphyr::options! { with_snippet: false })
-                .map_err(|error| HealthConfigError::Syntax { path: path.to_owned(), message: error.to_string() })?;
+            yaml(text).map_err(|message| HealthConfigError::Syntax { path: path.to_owned(), message })?;
         Ok(config.unwrap_or_default())
     }
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::operator::{BpfConfig, OnReloadFailure, OperatorConfig, RefusedVrf, Replacement, VrfConfig};
+use super::yaml;
 use crate::model::{Asn, IfName, RouteTable, RouteTables, RouteTarget, Vni, VrfName};
 
 /// Why an operator file cannot be used at all.
@@ -127,8 +128,7 @@ impl OperatorConfig {
         if text.trim().is_empty() {
             return Err(ConfigError::Empty { path: path.to_owned() });
         }
-        let raw: Raw = serde_saphyr::from_str_with_options(text, serde_saphyr::options! { with_snippet: false })
-            .map_err(|error| ConfigError::Syntax { path: path.to_owned(), message: error.to_string() })?;
+        let raw: Raw = yaml(text).map_err(|message| ConfigError::Syntax { path: path.to_owned(), message })?;
         let Raw {
             vnimap,
             vrf_config,

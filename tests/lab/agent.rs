@@ -58,6 +58,11 @@ impl Process {
         value.strip_suffix(" kB").and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("{key}: {value}"))
     }
 
+    /// The same in MB; the kernel's kB are 1,024 bytes.
+    pub fn megabytes(&self, key: &str) -> f64 {
+        f64::from(self.kilobytes(key)) * 1.024 / 1000.0
+    }
+
     /// What is mounted where it looks; of mounts above each other, the one that it sees.
     pub fn mounts(&self) -> BTreeMap<String, Access> {
         let mounts = self.mounts.lines().map(|line| {

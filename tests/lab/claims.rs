@@ -114,13 +114,8 @@ impl Fabric {
         ] {
             let family = if net.contains(':') { "ipv6" } else { "ipv4" };
             let seen = self.leaf.run(&format!("vtysh -c 'show bgp vrf vr.{vrf} {family} unicast {net} json'")).stdout;
-            let with = if community.is_empty() {
-                " without a community".to_owned()
-            } else {
-                format!(" with community {community}")
-            };
-            let words = format!("{net} of the cluster is permitted, and reaches VRF {vrf} on the leaf{with}");
-            claims.push(claim(words, all_paths_have(&seen, community), seen));
+            let words = format!("{net} of the cluster is permitted, and reaches VRF {vrf} on the leaf");
+            claims.push(with_community(words, community, seen));
         }
         for (vrf, net) in [
             ("blue", "198.51.100.128/26"),
@@ -137,11 +132,13 @@ impl Fabric {
     }
 }
 
-/// Whether there are paths in what `show bgp … PREFIX json` says, and each has that community, or none where it is empty.
-pub(super) fn all_paths_have(seen: &str, community: &str) -> bool {
-    let route: serde_json::Value = serde_json::from_str(seen).unwrap_or_default();
+/// That there are paths in what `show bgp … PREFIX json` says, and each has that community, or none where it is empty.
+pub(super) fn with_community(words: String, community: &str, seen: String) -> Claim {
+    let route: serde_json::Value = serde_json::from_str(&seen).unwrap_or_default();
     let paths = route["paths"].as_array().map(Vec::as_slice).unwrap_or_default();
-    !paths.is_empty() && paths.iter().all(|path| path["community"]["string"].as_str().unwrap_or_default() == community)
+    let has = |path: &serde_json::Value| path["community"]["string"].as_str().unwrap_or_default() == community;
+    let with = if community.is_empty() { "no community".to_owned() } else { format!("community {community}") };
+    claim(format!("{words} with {with}"), !paths.is_empty() && paths.iter().all(has), seen)
 }
 
 fn vni_is_up(node: &Node, vrf: &str, vni: u32) -> Claim {

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use super::Node;
-use super::claims::{Claim, all_paths_have, assert_hold, claim, settled};
+use super::claims::{Claim, assert_hold, claim, settled, with_community};
 use super::topology::Booted;
 
 /// Addresses outside, by VRF and family, of networks that the import list permits.
@@ -102,13 +102,8 @@ impl Booted {
         let told = |(vrf, net, community): (&str, String, &str)| {
             let family = if is_ipv6(&net) { "ipv6" } else { "ipv4" };
             let seen = self.vtysh("border", &format!("show bgp vrf vr.{vrf} {family} unicast {net} json"));
-            let with = if community.is_empty() {
-                " without a community".to_owned()
-            } else {
-                format!(" with community {community}")
-            };
-            let words = format!("the border leaf has {net} in VRF {vrf}{with}");
-            claim(words, all_paths_have(&seen, community), seen)
+            let words = format!("the border leaf has {net} in VRF {vrf}");
+            with_community(words, community, seen)
         };
         nets.into_iter().map(told).collect()
     }

@@ -63,7 +63,8 @@ impl Watched<'_> {
 
     /// The taint stays while that is so, for more than two rounds of checks.
     async fn is_kept_away_by(&self, faults: &[&str]) {
-        let said = || self.says("False", "the faults", |message| faults.iter().all(|fault| message.contains(fault)));
+        let what = faults.join(", ");
+        let said = || self.says("False", &what, |message| faults.iter().all(|fault| message.contains(fault)));
         said().await;
         tokio::time::sleep(SOON).await;
         said().await;
