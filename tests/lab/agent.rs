@@ -14,6 +14,9 @@ const UNIT_FILE: &str = "/etc/systemd/system/network-operator.service";
 /// Of what the unit says, what systemd is asked about.
 const ASKED: [&str; 3] = ["CapabilityBoundingSet", "ProtectSystem", "NoNewPrivileges"];
 
+/// What the agent says of a run by new inputs that has ended, and of no other.
+const BY_INPUTS: &str = "due=Change seconds=";
+
 /// Waits until a text stands in so many lines of the agent's journal, for so many seconds. What it finds is printed: grep ends at the first
 /// line where nobody would see it.
 const FOLLOW: &str = r#"exec 3< <(exec journalctl -u network-operator -o cat --no-tail -f)
@@ -215,6 +218,14 @@ impl Node {
     /// Waits until the agent has applied one more change set than `before`, and gives how many it has now.
     pub fn applied(&self, before: usize, limit: Duration) -> usize {
         self.agent_says(" applied ", before, limit)
+    }
+
+    /// Does what asks for a run by new inputs, and waits until one has ended: the looks at the node in between, which also find
+    /// nothing to do, leave the window of the change open.
+    pub fn answered(&self, limit: Duration, ask: impl FnOnce(&Self)) {
+        let runs = self.says(BY_INPUTS);
+        ask(self);
+        self.agent_says(BY_INPUTS, runs, limit);
     }
 
     /// What is answered over HTTP on that port of the node: status and body.

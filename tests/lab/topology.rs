@@ -17,7 +17,8 @@ const FILE: &str = "network-operator.clab.yml";
 const CONF: &str = "/etc/frr/frr.conf.boot";
 const LINKS: &str = "/lab/links.sh";
 const AGENT: &str = "/usr/local/bin/network-operator";
-/// Address of this machine in the network for management, which is the runner's and no part of the topology.
+/// Address of this machine in the network for management, which is the runner's and no part of the topology: of 198.18.0.0/15, which
+/// RFC 2544 keeps for tests of networks, so that it is none of those the topology uses.
 pub const MANAGEMENT: &str = "198.18.1.254";
 /// How the nodes' addresses begin there.
 const MANAGED: &str = "198.18.1.";

@@ -7,6 +7,8 @@ use crate::lab::{ApiServer, Bridge, LAB_MANIFESTS, Node, lab_file};
 
 const LIMIT: Duration = Duration::from_secs(180);
 const WINDOW: Duration = Duration::from_secs(15);
+/// What asks for a run, and changes nothing.
+const TOUCH: &str = "touch /opt/network-operator/config.yaml";
 pub(crate) const KUBECONFIG: &str = "/etc/network-operator/kubeconfig";
 
 fn object(name: &str, vrf: &str, seq: i64, rest: &str) -> String {
@@ -81,8 +83,8 @@ fn objects_of_the_api_server_come_onto_the_node_and_go_again() {
         // A label is no change of what is asked for; the operator file that is touched asks for a run.
         rig.server.kubectl(&["label", "vrf", "--all", "seen=yes"], "");
         let idle = node.says("nothing to do");
-        node.ok("touch /opt/network-operator/config.yaml");
-        node.agent_says("nothing to do", idle, LIMIT);
+        node.answered(LIMIT, |node| drop(node.ok(TOUCH)));
+        assert!(node.says("nothing to do") > idle);
     });
 
     applied = rig.one_reload(applied, |server| {
@@ -175,18 +177,17 @@ fn a_crd_that_is_removed_keeps_the_node(rig: &Rig) {
     const CRD: &str = "crd/vrfrouteconfigurations.network.schiff.telekom.de";
     let objects = rig.server.kubectl(&["get", "vrf", "-o", "yaml"], "");
     let (conf, reloads) = (rig.node.ok("md5sum /etc/frr/frr.conf"), rig.node.reloads());
-    let (runs, answers) = (rig.node.says("run ended"), rig.node.says("the API server answers again"));
-    rig.server.kubectl(&["delete", CRD], "");
-    rig.node.agent_says("the CRD was removed, and its objects with it: they stay in force", 0, LIMIT);
-    rig.node.agent_says("run ended", runs, LIMIT);
+    let answers = rig.node.says("the API server answers again");
+    rig.node.answered(LIMIT, |node| {
+        rig.server.kubectl(&["delete", CRD], "");
+        node.agent_says("the CRD was removed, and its objects with it: they stay in force", 0, LIMIT);
+    });
     let crds = rig.node.ok("/labbin/network-operator crds");
     rig.server.kubectl(&["apply", "-f", "-"], &crds);
     rig.server.kubectl(&["wait", "--for=condition=Established", CRD], "");
     rig.server.kubectl(&["apply", "-f", "-"], &objects);
     rig.node.agent_says("the API server answers again", answers, LIMIT);
-    let runs = rig.node.says("run ended");
-    rig.node.ok("touch /opt/network-operator/config.yaml");
-    rig.node.agent_says("run ended", runs, LIMIT);
+    rig.node.answered(LIMIT, |node| drop(node.ok(TOUCH)));
     assert_eq!((rig.node.ok("md5sum /etc/frr/frr.conf"), rig.node.reloads()), (conf, reloads));
 }
 
@@ -199,24 +200,22 @@ fn the_api_server_away_keeps_the_node(rig: &mut Rig, applied: usize) -> usize {
     let away = rig.node.says("the node keeps what it has");
     rig.server.stop();
     rig.node.agent_says("the node keeps what it has", away, LIMIT);
-    let runs = rig.node.says("run ended");
-    rig.node.ok("touch /opt/network-operator/config.yaml");
-    let runs = rig.node.agent_says("run ended", runs, LIMIT);
+    rig.node.answered(LIMIT, |node| drop(node.ok(TOUCH)));
     assert_eq!((state(rig), rig.node.reloads()), (before.clone(), reloads));
     // After a boot the way to the API server may lead through the very VRFs that are to be made.
     rig.node.stop_agent();
     rig.node.lose_links();
     let alone = state(rig);
-    rig.start_agent_with("--input-limit 20s");
-    rig.node.agent_says("network-operator runs", 1, LIMIT);
-    rig.node.ok("touch /opt/network-operator/config.yaml");
-    rig.node.agent_says("run ended", runs, LIMIT);
+    rig.node.answered(LIMIT, |node| {
+        rig.start_agent_with("--input-limit 20s");
+        node.agent_says("network-operator runs", 1, LIMIT);
+        node.ok(TOUCH);
+    });
     assert_eq!(state(rig), alone, "within the limit it knows no objects, which is not the same as that there are none");
     rig.node.agent_says("no objects yet: those that were accepted last are applied", 0, LIMIT);
     let applied = rig.node.applied(applied, LIMIT);
     assert_eq!(state(rig), before);
-    let idle = rig.node.says("nothing to do");
-    rig.server.start_again();
-    rig.node.agent_says("nothing to do", idle, LIMIT);
+    rig.node.answered(LIMIT, |_| rig.server.start_again());
+    assert_eq!(state(rig), before);
     rig.one_reload(applied, |server| drop(server.kubectl(&["delete", "vrf", "good"], "")))
 }

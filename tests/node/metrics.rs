@@ -80,6 +80,9 @@ fn metrics(image: Image) {
     node.start_agent(FROM_MANIFESTS);
     node.applied(0, LIMIT);
     fabric.assert_claims(LIMIT);
+    let version = node.ok("/labbin/network-operator --version");
+    let (_, version) = version.trim().split_once(' ').unwrap();
+    assert_eq!(told(node, 9342).there(&format!("build_info{{version=\"{version}\"}}")), 1.0);
     are_what_is_shown(node, &[routes_of_frr, sessions, vnis, kernel, router]);
     causes_in_the_fabric(&fabric);
     causes_on_the_node(node);
@@ -302,6 +305,8 @@ fn causes_on_the_node(node: &Node) {
         ("step_duration_seconds_count{step=\"look\"}", 1.0),
     ];
     grows(node, &lines, || drop(node.vtysh(ROUTE_MAP_GONE)));
+    let by_hand = "echo '! by hand' >>/etc/frr/frr.conf";
+    grows(node, &[("repairs_total{what=\"file\"}", 1.0)], || drop(node.ok(by_hand)));
     let filter = [("repairs_total{what=\"router\"}", 1.0), ("netlink_operations_total{operation=\"attach\"}", 1.0)];
     grows(node, &filter, || drop(node.ok("tc filter del dev br.blue ingress pref 20000")));
     a_vni_that_somebody_takes_down_again_and_again(node);
