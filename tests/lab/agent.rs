@@ -220,8 +220,8 @@ impl Node {
         self.agent_says(" applied ", before, limit)
     }
 
-    /// Does what asks for a run by new inputs, and waits until one has ended: the looks at the node in between, which also find
-    /// nothing to do, leave the window of the change open.
+    /// Does what asks for a run by new inputs, and waits until one has ended that was none of a failure: the looks at the node in
+    /// between, which also find nothing to do, leave the window of the change open.
     pub fn answered(&self, limit: Duration, ask: impl FnOnce(&Self)) {
         let runs = self.says(BY_INPUTS);
         ask(self);

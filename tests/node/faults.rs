@@ -209,13 +209,10 @@ fn a_reload_that_takes_too_long_is_told_and_what_frr_runs_counts() {
     rig.node.agent_says("\"applied\"", 0, LIMIT);
     rig.up();
     let lines = rig.node.ok("journalctl -u network-operator -o cat --no-pager _SYSTEMD_UNIT=network-operator.service");
-    let mut last = jiff::Timestamp::UNIX_EPOCH;
     for line in lines.lines() {
         let entry: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
         assert!(entry["level"].is_string() && entry["message"].is_string(), "{line}");
-        let written: jiff::Timestamp = entry["timestamp"].as_str().unwrap_or_default().parse().expect(line);
-        assert!(written >= last, "{line}");
-        last = written;
+        let _: jiff::Timestamp = entry["timestamp"].as_str().unwrap_or_default().parse().expect(line);
     }
 }
 

@@ -162,6 +162,47 @@ fn two_hundred_vrfs_are_planned_applied_and_removed() {
     assert_eq!(sh("ip -o link | grep -cE ' (vr|br|vx|vd|dv)\\.v' || true").trim(), "0");
 }
 
+/// The most memory that this process had, in kB, since that was set back.
+fn most_memory() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().strip_suffix(" kB").unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_thousand_links_are_read_part_by_part_and_by_many_at_once() {
+    if crate::lab::under_uml("netlink::a_thousand_links_are_read_part_by_part_and_by_many_at_once") {
+        return;
+    }
+    sh(UNDERLAY);
+    let rig = Rig::new();
+    // What is resident of the code is there already.
+    rig.runtime.block_on(rig.netlink.observe()).unwrap();
+    sh("for number in $(seq 1000); do echo link add d$number type dummy; done | ip -batch -");
+    std::fs::write("/proc/self/clear_refs", "5").unwrap();
+    let before = most_memory();
+    let seen = rig.runtime.block_on(rig.netlink.observe()).unwrap();
+    let took = most_memory() - before;
+    assert!(seen.iter().count() > 1000);
+    // All of them at once, as the kernel tells of them, are more than 8 MB.
+    assert!(took < 3000, "{took} kB to read 1,000 links");
+    // The kernel refuses a dump of a socket that has not read another to its end.
+    let netlink = rig.netlink.clone();
+    rig.runtime.block_on(async {
+        let run = tokio::spawn(async move {
+            for _ in 0..5 {
+                assert!(netlink.observe().await.unwrap().iter().count() > 1000);
+            }
+        });
+        for _ in 0..5 {
+            let (checked, told) = tokio::join!(rig.netlink.operational(), rig.netlink.vrfs());
+            assert!(checked.unwrap().len() > 1000 && told.unwrap().is_empty());
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        run.await.unwrap();
+    });
+}
+
 #[test]
 fn without_cap_net_admin_the_error_says_so() {
     if crate::lab::under_uml("netlink::without_cap_net_admin_the_error_says_so") {

@@ -2,6 +2,7 @@
 
 mod apply;
 mod observe;
+mod socket;
 
 use std::collections::BTreeMap;
 
@@ -12,6 +13,7 @@ use rtnetlink::packet_route::link::LinkMessage;
 use super::{LinkError, LinkOp, ObservedLinks};
 pub(crate) use apply::errno;
 pub(crate) use observe::{ATTEMPTS, dump, visit};
+use socket::PartedSocket;
 
 /// A netlink socket of the agent's network namespace.
 #[derive(Debug, Clone)]
@@ -25,7 +27,8 @@ impl Netlink {
     /// # Errors
     /// No socket of family AF_NETLINK can be had.
     pub fn connect() -> Result<Self, LinkError> {
-        let (connection, handle, _) = rtnetlink::new_connection().map_err(LinkError::Connect)?;
+        let (connection, handle, _) =
+            rtnetlink::new_connection_with_socket::<PartedSocket>().map_err(LinkError::Connect)?;
         tokio::spawn(connection);
         Ok(Self { handle })
     }
