@@ -26,6 +26,7 @@ mod notrack;
 mod packets;
 mod reboot;
 mod router;
+mod shown;
 mod state;
 mod status;
 mod trust;

@@ -198,10 +198,11 @@ fn it_is_drained_and_reboots(node: &mut Node, server: &ApiServer, container: &Co
     let done = |command: &str| server.shell(folder.path(), LIMIT, command).unwrap_or_else(|error| panic!("{error}"));
     let pods = || done("kubectl get pods -n kube-system -o name");
     let unschedulable = || done(&format!("kubectl get node {NODE} -o 'jsonpath={{.spec.unschedulable}}'"));
-    let state = |node: &Node| (node.agent_pid(), node.says("run ended"), node.ok("ip -o link"));
-    let before = (pods(), state(node));
-    done(&drain);
-    assert_eq!((pods(), state(node)), before, "the agent and its links stay");
+    let state = || (pods(), node.agent_pid(), node.ok("ip -o link"));
+    let before = state();
+    node.assert_nothing_done(|_| drop(done(&drain)));
+    assert_eq!(state(), before, "the agent and its links stay");
+    let before = before.0;
     node.reboot(Down::Clean);
     node.wait_for_frr();
     let kubelet = Kubelet { node, address: ADDRESS, server };
@@ -212,7 +213,7 @@ fn it_is_drained_and_reboots(node: &mut Node, server: &ApiServer, container: &Co
         if is_ready(&told) { Ok(()) } else { Err(told) }
     });
     kubelet.assert_confined(container);
-    assert_eq!((pods(), unschedulable().as_str()), (before.0, "true"), "who drained it decides when it has work again");
+    assert_eq!((pods(), unschedulable().as_str()), (before, "true"), "who drained it decides when it has work again");
     done(&uncordon);
     assert_eq!(unschedulable(), "");
 }
