@@ -26,7 +26,7 @@ use tokio::runtime::Runtime;
 
 const VRFS: i64 = 200;
 /// In turns, so that what disturbs the machine for a while meets both.
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 9;
 const UNDERLAY: &str = "ip link add dum.underlay mtu 9100 type dummy; ip addr add 192.0.2.129/32 dev dum.underlay; ip link set dum.underlay up";
 const BATCH: &str = "/run/batch";
 
@@ -82,15 +82,17 @@ fn main() {
     let node = Node { runtime, netlink, known };
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     let operations = node.plan(true).ops().count();
-    for _ in 0..ROUNDS {
-        ours.push(node.timed(|ops| ops, |ops| node.apply(ops)));
-        let batch = |ops: Vec<LinkOp>| {
-            std::fs::write(BATCH, lab::batch(&ops)).unwrap();
-        };
-        theirs.push(node.timed(batch, |()| {
-            let done = Command::new("ip").args(["-batch", BATCH]).status().unwrap();
-            assert!(done.success());
-        }));
+    // Memory that the node's kernel touches for the first time is slow. And who goes second finds more of it touched.
+    by_agent(&node);
+    by_ip(&node);
+    for round in 0..ROUNDS {
+        if round % 2 == 0 {
+            ours.push(by_agent(&node));
+            theirs.push(by_ip(&node));
+        } else {
+            theirs.push(by_ip(&node));
+            ours.push(by_agent(&node));
+        }
     }
     let mut ratios: Vec<f64> =
         ours.iter().zip(&theirs).map(|(ours, theirs)| ours.as_secs_f64() / theirs.as_secs_f64()).collect();
@@ -107,6 +109,18 @@ fn main() {
     );
     looks(&node);
     assert!(ratios[ROUNDS / 2] <= 1.0);
+}
+
+fn by_agent(node: &Node) -> Duration {
+    node.timed(|ops| ops, |ops| node.apply(ops))
+}
+
+fn by_ip(node: &Node) -> Duration {
+    let batch = |ops: Vec<LinkOp>| std::fs::write(BATCH, lab::batch(&ops)).unwrap();
+    node.timed(batch, |()| {
+        let done = Command::new("ip").args(["-batch", BATCH]).status().unwrap();
+        assert!(done.success());
+    })
 }
 
 /// All links are there, and nothing is to be done.
