@@ -202,7 +202,6 @@ fn it_is_drained_and_reboots(node: &mut Node, server: &ApiServer, container: &Co
     let before = state();
     node.assert_nothing_done(|_| drop(done(&drain)));
     assert_eq!(state(), before, "the agent and its links stay");
-    let before = before.0;
     node.reboot(Down::Clean);
     node.wait_for_frr();
     let kubelet = Kubelet { node, address: ADDRESS, server };
@@ -213,7 +212,7 @@ fn it_is_drained_and_reboots(node: &mut Node, server: &ApiServer, container: &Co
         if is_ready(&told) { Ok(()) } else { Err(told) }
     });
     kubelet.assert_confined(container);
-    assert_eq!((pods(), unschedulable().as_str()), (before, "true"), "who drained it decides when it has work again");
+    assert_eq!((pods(), unschedulable().as_str()), (before.0, "true"), "who drained it decides when it has work again");
     done(&uncordon);
     assert_eq!(unschedulable(), "");
 }
