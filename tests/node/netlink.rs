@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::world::sh;
 use crate::lab::Expected;
 use network_operator::link::netlink::Netlink;
-use network_operator::link::{DesiredLinks, LinkPlan, VrfLinks, plan};
+use network_operator::link::{DesiredLinks, LinkOp, LinkPlan, VrfLinks, plan};
 use network_operator::model::RouteTables;
 use network_operator::trigger::Trigger;
 use network_operator::trigger::links::{self, SiteLinks};
@@ -201,6 +201,26 @@ fn a_thousand_links_are_read_part_by_part_and_by_many_at_once() {
         }
         run.await.unwrap();
     });
+}
+
+#[test]
+fn a_link_that_has_gone_since_the_plan_is_named() {
+    if crate::lab::under_uml("netlink::a_link_that_has_gone_since_the_plan_is_named") {
+        return;
+    }
+    sh(UNDERLAY);
+    let rig = Rig::new();
+    let apply = |ops: &[LinkOp]| rig.runtime.block_on(rig.netlink.apply(ops));
+    apply(&rig.plan(&[("a", 100, 9000)]).ops().cloned().collect::<Vec<_>>()).unwrap();
+    sh("ip link set vx.a down mtu 8000");
+    let plan = rig.plan(&[("a", 100, 9000)]);
+    sh("ip link del vx.a");
+    let ops: Vec<_> = plan.ops().filter(|op| op.to_string().contains("vx.a")).collect();
+    assert!(ops.len() > 1, "{ops:?}");
+    for op in ops {
+        let error = apply(std::slice::from_ref(op)).unwrap_err().to_string();
+        assert!(error.contains("link vx.a is not there any more"), "{error}");
+    }
 }
 
 #[test]

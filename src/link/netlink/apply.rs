@@ -41,9 +41,13 @@ pub(super) async fn apply(handle: &Handle, op: &LinkOp) -> Result<(), LinkError>
             handle.link().add(create(name, InfoKind::Veth, Some(data), shape)).execute().await
         }
         LinkOp::Change { name, change } => handle.link().change(changed(op, name, change)?).execute().await,
-        LinkOp::SetUp { name } => handle.link().change(admin(op, name, LinkFlags::Up)?).execute().await,
-        LinkOp::SetDown { name } => handle.link().change(admin(op, name, LinkFlags::empty())?).execute().await,
-        LinkOp::Delete { name } => handle.link().del(index(op, name)?).execute().await,
+        LinkOp::SetUp { name } => handle.link().change(admin(name, LinkFlags::Up)).execute().await,
+        LinkOp::SetDown { name } => handle.link().change(admin(name, LinkFlags::empty())).execute().await,
+        LinkOp::Delete { name } => {
+            let mut request = handle.link().del(0);
+            *request.message_mut() = named(name);
+            request.execute().await
+        }
     };
     result.map_err(|error| refused(op, error))
 }
@@ -66,18 +70,23 @@ fn address(mac: MacAddr) -> LinkAttribute {
     LinkAttribute::Address(mac.0.to_vec())
 }
 
-fn admin(op: &LinkOp, name: &IfName, flags: LinkFlags) -> Result<LinkMessage, LinkError> {
-    let mut message = LinkMessage::default();
-    message.header.index = index(op, name)?;
+fn admin(name: &IfName, flags: LinkFlags) -> LinkMessage {
+    let mut message = named(name);
     message.header.flags = flags;
     message.header.change_mask = LinkFlags::Up;
-    Ok(message)
+    message
+}
+
+/// The kernel finds a link that is there by its name, too (`rtnl_dev_get` of its net/core/rtnetlink.c): its index need not be asked for.
+fn named(name: &IfName) -> LinkMessage {
+    let mut message = LinkMessage::default();
+    message.attributes.push(LinkAttribute::IfName(name.to_string()));
+    message
 }
 
 fn changed(op: &LinkOp, name: &IfName, change: &LinkChange) -> Result<LinkMessage, LinkError> {
     let LinkChange { mark, master, no_master, mac, mtu, addr_gen_mode, overlay_port } = change;
-    let mut message = LinkMessage::default();
-    message.header.index = index(op, name)?;
+    let mut message = named(name);
     let attributes = &mut message.attributes;
     if *mark {
         attributes.push(LinkAttribute::IfAlias(MARK.to_owned()));
@@ -115,11 +124,18 @@ fn index(op: &LinkOp, name: &IfName) -> Result<u32, LinkError> {
 }
 
 fn refused(op: &LinkOp, error: Error) -> LinkError {
+    let named = match op {
+        LinkOp::Change { name, .. } | LinkOp::SetUp { name } | LinkOp::SetDown { name } | LinkOp::Delete { name } => {
+            Some(name.to_string())
+        }
+        _ => None,
+    };
     let op = Box::new(op.clone());
     match error {
-        Error::NetlinkError(message) => match errno(&message) {
-            Errno::EPERM => LinkError::NotPermitted { op },
-            errno => LinkError::Refused { op, errno },
+        Error::NetlinkError(message) => match (errno(&message), named) {
+            (Errno::EPERM, _) => LinkError::NotPermitted { op },
+            (Errno::ENODEV, Some(missing)) => LinkError::Gone { op, missing },
+            (errno, _) => LinkError::Refused { op, errno },
         },
         other => LinkError::Netlink { op, message: other.to_string() },
     }
