@@ -89,27 +89,23 @@ impl Sources {
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let mut ask = RouteMessage::default();
             ask.header.address_family = family;
-            counted = self.visit(RouteNetlinkMessage::GetRoute(ask), counted).await?;
+            self.visit(RouteNetlinkMessage::GetRoute(ask), &mut counted).await?;
         }
         let ask = RouteNetlinkMessage::GetNeighbour(NeighbourMessage::default());
-        Ok(self.visit(ask, counted).await?.samples(&vrfs))
+        self.visit(ask, &mut counted).await?;
+        Ok(counted.samples(&vrfs))
     }
 
-    /// One dump, to its end whatever becomes of the answer: the socket has only one at a time. What changes while it is listed may be
-    /// counted twice or not at all: these are numbers, not what is acted on.
-    async fn visit(&self, ask: RouteNetlinkMessage, mut counted: Counted) -> anyhow::Result<Counted> {
-        let handle = self.links.handle().clone();
-        let dump = tokio::spawn(async move {
-            let count = |message| match message {
-                RouteNetlinkMessage::NewRoute(message) => route(&message, &mut counted),
-                RouteNetlinkMessage::NewNeighbour(message) => {
-                    counted.neighbor(family(message.header.family), state(message.header.state));
-                }
-                _ => {}
-            };
-            visit(handle, ask, count).await.map(|_| counted)
-        });
-        dump.await?.map_err(anyhow::Error::msg)
+    /// One dump. What changes while it is listed may be counted twice or not at all: these are numbers, not what is acted on.
+    async fn visit(&self, ask: RouteNetlinkMessage, counted: &mut Counted) -> anyhow::Result<()> {
+        let count = |message| match message {
+            RouteNetlinkMessage::NewRoute(message) => route(&message, counted),
+            RouteNetlinkMessage::NewNeighbour(message) => {
+                counted.neighbor(family(message.header.family), state(message.header.state));
+            }
+            _ => {}
+        };
+        visit(self.links.handle().clone(), ask, count).await.map(drop).map_err(anyhow::Error::msg)
     }
 
     #[expect(clippy::cast_precision_loss, reason = "Prometheus counts in f64")]

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::world::sh;
 use crate::lab::Expected;
 use network_operator::link::netlink::Netlink;
-use network_operator::link::{DesiredLinks, LinkOp, LinkPlan, VrfLinks, plan};
+use network_operator::link::{DesiredLinks, LinkError, LinkOp, LinkPlan, VrfLinks, plan};
 use network_operator::model::RouteTables;
 use network_operator::trigger::Trigger;
 use network_operator::trigger::links::{self, SiteLinks};
@@ -200,7 +200,40 @@ fn a_thousand_links_are_read_part_by_part_and_by_many_at_once() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         run.await.unwrap();
+        // One that nobody waits for any more is read to its end first.
+        let mut left = 0;
+        for step in 0..20 {
+            let patience = Duration::from_millis(2) * step;
+            left += usize::from(tokio::time::timeout(patience, rig.netlink.observe()).await.is_err());
+            assert!(rig.netlink.operational().await.unwrap().len() > 1000);
+        }
+        assert!(left > 2, "only {left} were left");
     });
+}
+
+#[test]
+fn links_that_change_while_they_are_listed_are_no_list() {
+    if crate::lab::under_uml("netlink::links_that_change_while_they_are_listed_are_no_list") {
+        return;
+    }
+    sh("for number in $(seq 500); do echo link add d$number type dummy; done | ip -batch -");
+    let rig = Rig::new();
+    let changes = "while [ ! -e /run/still ]; do echo link add e0 type dummy; echo link del e0; done | ip -batch -";
+    let mut changing = std::process::Command::new("sh").args(["-c", changes]).spawn().unwrap();
+    let begin = Instant::now();
+    loop {
+        match rig.runtime.block_on(rig.netlink.observe()) {
+            Err(LinkError::Unstable(_)) => break,
+            seen => assert!(begin.elapsed() < Duration::from_secs(120), "never interrupted: {seen:?}"),
+        }
+    }
+    std::fs::write("/run/still", "").unwrap();
+    assert!(changing.wait().unwrap().success());
+    let seen = rig.runtime.block_on(rig.netlink.observe()).unwrap();
+    let seen: BTreeSet<_> = seen.iter().map(|link| link.name.clone()).collect();
+    let there = std::fs::read_dir("/sys/class/net").unwrap();
+    assert_eq!(seen, there.map(|link| link.unwrap().file_name().into_string().unwrap()).collect());
+    assert!(seen.len() > 500);
 }
 
 #[test]
@@ -215,10 +248,12 @@ fn a_link_that_has_gone_since_the_plan_is_named() {
     sh("ip link set vx.a down mtu 8000");
     let plan = rig.plan(&[("a", 100, 9000)]);
     sh("ip link del vx.a");
-    let ops: Vec<_> = plan.ops().filter(|op| op.to_string().contains("vx.a")).collect();
-    assert!(ops.len() > 1, "{ops:?}");
+    let mut ops: Vec<_> = plan.ops().filter(|op| op.to_string().contains("vx.a")).cloned().collect();
+    assert_eq!(ops.len(), 2, "a change, and up: {ops:?}");
+    let name = || "vx.a".parse().unwrap();
+    ops.extend([LinkOp::SetDown { name: name() }, LinkOp::Delete { name: name() }]);
     for op in ops {
-        let error = apply(std::slice::from_ref(op)).unwrap_err().to_string();
+        let error = apply(&[op]).unwrap_err().to_string();
         assert!(error.contains("link vx.a is not there any more"), "{error}");
     }
 }

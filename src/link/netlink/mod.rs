@@ -27,8 +27,10 @@ impl Netlink {
     /// # Errors
     /// No socket of family AF_NETLINK can be had.
     pub fn connect() -> Result<Self, LinkError> {
-        let (connection, handle, _) =
+        let (mut connection, handle, _) =
             rtnetlink::new_connection_with_socket::<PartedSocket>().map_err(LinkError::Connect)?;
+        // How a dump ended: it may have failed midway.
+        connection.set_forward_done(true);
         tokio::spawn(connection);
         Ok(Self { handle })
     }

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
-use futures::StreamExt;
+use futures::{Stream, StreamExt};
+use nix::errno::Errno;
 use rtnetlink::Handle;
-use rtnetlink::packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
+use rtnetlink::packet_core::{DoneMessage, NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::link::{
     AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoVrf, InfoVxlan,
@@ -13,6 +14,8 @@ use rtnetlink::packet_route::link::{
 };
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
+use super::apply::errno;
+use super::socket::DUMP;
 use crate::link::{AddrGenMode, BridgePort, Kind, LinkError, MacAddr, ObservedLink, ObservedLinks};
 
 /// How often a dump that the kernel calls interrupted is begun anew.
@@ -109,24 +112,36 @@ pub(crate) async fn dump(handle: Handle, ask: RouteNetlinkMessage) -> Result<Opt
 }
 
 /// Looks at the answers to a dump one by one; gives whether it was not interrupted.
+///
+/// # Errors
+/// The kernel refused it, at once or midway; or the socket was closed before its end.
 pub(crate) async fn visit(
     mut handle: Handle,
     ask: RouteNetlinkMessage,
-    mut look: impl FnMut(RouteNetlinkMessage),
+    look: impl FnMut(RouteNetlinkMessage),
 ) -> Result<bool, String> {
     let mut request = NetlinkMessage::from(ask);
-    request.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
-    let mut answers = handle.request(request).map_err(|error| error.to_string())?;
+    request.header.flags = DUMP;
+    read(handle.request(request).map_err(|error| error.to_string())?, look).await
+}
+
+/// A dump ends with NLMSG_DONE, which says if it went wrong midway, or was interrupted (`netlink_dump_done` of net/netlink/af_netlink.c).
+async fn read(
+    mut answers: impl Stream<Item = NetlinkMessage<RouteNetlinkMessage>> + Unpin,
+    mut look: impl FnMut(RouteNetlinkMessage),
+) -> Result<bool, String> {
     let mut whole = true;
     while let Some(answer) = answers.next().await {
         whole &= answer.header.flags & NLM_F_DUMP_INTR == 0;
         match answer.payload {
             NetlinkPayload::InnerMessage(message) => look(message),
-            NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_string()),
+            NetlinkPayload::Done(DoneMessage { code: 0, .. }) => return Ok(whole),
+            NetlinkPayload::Done(end) => return Err(Errno::from_raw(end.code.saturating_neg()).to_string()),
+            NetlinkPayload::Error(error) if error.code.is_some() => return Err(errno(&error).to_string()),
             _ => {}
         }
     }
-    Ok(whole)
+    Err("the netlink socket was closed before all of them were told".to_owned())
 }
 
 fn local(message: &AddressMessage) -> Option<Ipv4Addr> {
@@ -240,4 +255,49 @@ fn bridge_port(infos: &[InfoBridgePort]) -> BridgePort {
         }
     }
     port
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::stream;
+
+    use super::super::Netlink;
+    use super::*;
+
+    #[tokio::test]
+    async fn a_dump_that_the_kernel_refuses_is_no_empty_list() {
+        let netlink = Netlink::connect().unwrap();
+        let mut ask = LinkMessage::default();
+        ask.attributes.push(LinkAttribute::IfNetnsId(i32::MAX));
+        let refused = dump(netlink.handle().clone(), RouteNetlinkMessage::GetLink(ask)).await;
+        assert!(refused.as_ref().is_err_and(|said| said.contains("EINVAL")), "{refused:?}");
+        dump(netlink.handle().clone(), links_of(None)).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn only_a_dump_that_ends_well_is_a_list() {
+        let told = async |answers: &[(NetlinkPayload<RouteNetlinkMessage>, u16)]| {
+            let messages = answers.iter().map(|(payload, flags)| {
+                let mut message = NetlinkMessage::new(Default::default(), payload.clone());
+                message.header.flags = *flags;
+                message
+            });
+            let mut count = 0;
+            read(stream::iter(messages), |_| count += 1).await.map(|whole| (whole, count))
+        };
+        let link = |flags| (NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(LinkMessage::default())), flags);
+        let end = |code: i32, flags| {
+            let mut done = DoneMessage::default();
+            done.code = code;
+            (NetlinkPayload::Done(done), flags)
+        };
+        assert_eq!(told(&[end(0, 0)]).await, Ok((true, 0)));
+        assert_eq!(told(&[link(0), link(0), end(0, 0)]).await, Ok((true, 2)));
+        assert_eq!(told(&[link(0), link(NLM_F_DUMP_INTR), link(0), end(0, 0)]).await, Ok((false, 3)));
+        assert_eq!(told(&[link(0), end(0, NLM_F_DUMP_INTR)]).await, Ok((false, 1)));
+        let midway = told(&[link(0), end(-(Errno::EMSGSIZE as i32), 0)]).await;
+        assert!(midway.as_ref().is_err_and(|said| said.contains("EMSGSIZE")), "{midway:?}");
+        let cut = told(&[link(0)]).await;
+        assert!(cut.as_ref().is_err_and(|said| said.contains("closed before")), "{cut:?}");
+    }
 }

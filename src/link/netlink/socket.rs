@@ -9,6 +9,10 @@ use std::task::{Context, Poll, ready};
 use bytes::BufMut;
 use rtnetlink::packet_core::{NLM_F_DUMP, NLM_F_REQUEST};
 use rtnetlink::sys::{AsyncSocket, Socket, SocketAddr, TokioSocket};
+use tokio::task::coop::has_budget_remaining;
+
+/// Flags of a request for a dump (linux/netlink.h).
+pub(super) const DUMP: u16 = NLM_F_REQUEST | NLM_F_DUMP;
 
 /// Of a datagram, in bytes: more is a part of a dump, of which the kernel fills up to 32 KiB (`netlink_dump` of its
 /// net/netlink/af_netlink.c). An acknowledgement has some 100.
@@ -41,7 +45,10 @@ impl PartedSocket {
             ready!(pin!(tokio::task::yield_now()).poll(cx));
         }
         let Poll::Ready(answer) = read(&self.socket, cx) else {
-            self.underway.set(self.asked.get());
+            // Without budget tokio has it wait whatever there is to read.
+            if has_budget_remaining() {
+                self.underway.set(self.asked.get());
+            }
             return Poll::Pending;
         };
         self.asked.set(false);
@@ -74,7 +81,6 @@ impl PartedSocket {
 /// By type and flags of the header (`struct nlmsghdr` of linux/netlink.h); of each family's four types, the third asks
 /// (linux/rtnetlink.h).
 fn asks_for_dump(request: &[u8]) -> bool {
-    const DUMP: u16 = NLM_F_REQUEST | NLM_F_DUMP;
     let number = |at: usize| request.get(at..at + 2).and_then(|bytes| bytes.try_into().ok()).map(u16::from_ne_bytes);
     number(4).is_some_and(|kind| kind % 4 == 2) && number(6).is_some_and(|flags| flags & DUMP == DUMP)
 }
@@ -121,5 +127,34 @@ impl AsyncSocket for PartedSocket {
             let (data, from) = ready!(socket.poll_recv_from_full(cx))?;
             Poll::Ready(Ok((data.len(), (data, from))))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_ROOT, NetlinkMessage};
+    use rtnetlink::packet_route::RouteNetlinkMessage::{self, DelLink, GetLink, GetRoute, NewLink, SetLink};
+
+    use super::*;
+
+    #[test]
+    fn a_dump_is_told_from_other_requests() {
+        let asks = |message: RouteNetlinkMessage, flags: u16| {
+            let mut message = NetlinkMessage::from(message);
+            message.header.flags = flags;
+            message.finalize();
+            let mut bytes = vec![0; message.buffer_len()];
+            message.serialize(&mut bytes);
+            asks_for_dump(&bytes)
+        };
+        assert!(asks(GetLink(Default::default()), DUMP));
+        assert!(asks(GetRoute(Default::default()), DUMP | NLM_F_ACK));
+        assert!(!asks(GetLink(Default::default()), NLM_F_REQUEST | NLM_F_ACK), "one link");
+        assert!(!asks(GetLink(Default::default()), NLM_F_REQUEST | NLM_F_ROOT), "one of the two flags");
+        // NLM_F_EXCL and NLM_F_REPLACE have the numbers of a dump's flags.
+        for changes in [NewLink(Default::default()), SetLink(Default::default()), DelLink(Default::default())] {
+            assert!(!asks(changes, DUMP | NLM_F_CREATE | NLM_F_EXCL));
+        }
+        assert!(!asks_for_dump(&[]) && !asks_for_dump(&[20, 0, 0, 0, 18, 0, 1]));
     }
 }
