@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::time::Duration;
 
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::Patch;
 use kube::{Api, Client};
@@ -107,6 +108,22 @@ pub(crate) async fn all_are_used(server: &ApiServer, granted: &BTreeSet<Right>) 
     }
 }
 
+/// Takes the Lease away until one of those that would have it at once is too late, and looks who has it: most hear of that in time.
+async fn lease_is_contested(server: &ApiServer, cluster: &Cluster) {
+    let leases: Api<Lease> = Api::namespaced(cluster.client.clone(), "kube-system");
+    let looked = async || {
+        let (asked, _) = asked(&server.audit());
+        if asked.iter().any(|right| right.resource == "leases" && right.verb == "get") {
+            return Ok(());
+        }
+        let taken = leases.delete("network-operator", &Default::default()).await.is_ok();
+        // Each waits for less than two seconds then.
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        Err(format!("taken away: {taken}"))
+    };
+    until("nobody was too late for the Lease", looked).await;
+}
+
 /// Gives a Node this taint, and no other.
 async fn taint(nodes: &Api<Node>, name: &str, key: &str) {
     let taint = json!({"spec": {"taints": [{"key": key, "effect": "NoSchedule"}]}});
@@ -128,7 +145,6 @@ fn agents_use_each_of_their_rights_and_need_no_other() {
             cluster.node(name, "True").await;
         }
         cluster.object("blue", 10).await;
-        // Of three that would take the Lease at once, two are too late, and look who has it.
         let _agents = ["node-1", "node-2", "node-3"].map(|name| Agent::obedient(&client, name));
         let node = NodeClient::new(client.clone(), "node-1");
         taint(&Api::all(cluster.client.clone()), "node-1", "first").await;
@@ -136,6 +152,7 @@ fn agents_use_each_of_their_rights_and_need_no_other() {
         let done = node.settle_taints(|key| key == "first", ready, || true, false).await.unwrap();
         assert_eq!(done, ["removed taint first"]);
         node.tell(&condition(ready, &Round::default(), None, jiff::Timestamp::now())).await.unwrap();
+        lease_is_contested(server, &cluster).await;
         all_are_used(server, &granted).await;
     });
 }
