@@ -62,11 +62,11 @@ pub async fn run(config: AgentConfig, cancel: CancellationToken) -> anyhow::Resu
     let files = FrrFiles::new(&config.frr_config);
     let renderer = Renderer::new(config.templates.as_deref()).context("section templates")?;
     let store = Arc::new(Store::open(&config.state_dir)?);
-    let sources = sources::start(&config, files.template(), UNIT, &cancel).await?;
+    let metrics = AgentMetrics::default();
+    let sources = sources::start(&config, files.template(), UNIT, &metrics, &cancel).await?;
     let sources::Sources { triggers, objects, site, files: mut watcher, files_cancel, client } = sources;
     let (namespace, node) = (&config.namespace, &config.node_name);
     let links = Netlink::connect()?;
-    let metrics = AgentMetrics::default();
     let turn = Turn::default();
     let unit = Some(Unit::new(UNIT, turn.clone()));
     let progress = health::start(&config, client.clone(), links.clone(), unit, metrics.clone(), &cancel)?;

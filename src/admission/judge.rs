@@ -11,7 +11,7 @@ use crate::config::{ConfigError, OperatorConfig};
 use crate::frr::template::Template;
 use crate::input::{NamedTemplate, OperatorFile};
 use crate::trigger::Objects;
-use crate::trigger::kube::{Guarded, KubeObjects, list};
+use crate::trigger::known::{Guarded, KubeObjects, list};
 
 /// How long a list may take; shorter than API servers wait for an answer.
 const LIMIT: Duration = Duration::from_secs(2);

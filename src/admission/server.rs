@@ -25,7 +25,8 @@ use crate::api::VrfRouteConfiguration;
 use crate::desired::Rejection;
 use crate::input::{NamedTemplate, OperatorFile};
 use crate::trigger::files::{self, Watched};
-use crate::trigger::kube::{self, KubeObjects};
+use crate::trigger::known::KubeObjects;
+use crate::trigger::kube;
 use crate::trigger::{Once, with_causes};
 
 /// What the webhook goes by.
@@ -67,7 +68,7 @@ pub async fn serve(config: WebhookConfig, client: Client, cancel: CancellationTo
     let known = KubeObjects::default();
     // Nobody waits for changes. It goes on to the end: who is asked last must know, too.
     let (changes, _) = mpsc::unbounded_channel();
-    tokio::spawn(kube::watch(client.clone(), known.clone(), changes, CancellationToken::new()));
+    tokio::spawn(kube::watch(client.clone(), known.clone(), changes, |_| {}, CancellationToken::new()));
     let (sender, renewals) = mpsc::unbounded_channel();
     let watched = vec![(Watched::File(certificate.clone()), ()), (Watched::File(key.clone()), ())];
     let files = tokio::spawn(files::watch(watched, sender, CancellationToken::new()));

@@ -11,8 +11,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::AgentConfig;
 use crate::input::ObjectSource;
+use crate::metrics::AgentMetrics;
 use crate::trigger::files::{WatchError, Watched};
-use crate::trigger::kube::KubeObjects;
+use crate::trigger::known::KubeObjects;
 use crate::trigger::links::SiteLinks;
 use crate::trigger::{Trigger, clock, files, kube, links, nftables, service, vtysh, with_causes};
 
@@ -41,6 +42,7 @@ pub(super) async fn start(
     config: &AgentConfig,
     template: &Path,
     unit: &str,
+    metrics: &AgentMetrics,
     cancel: &CancellationToken,
 ) -> anyhow::Result<Sources> {
     let (sender, triggers) = mpsc::unbounded_channel();
@@ -62,7 +64,10 @@ pub(super) async fn start(
             let client =
                 client.context("find the API server: run in a pod, set KUBECONFIG, or give --manifests DIR")?;
             let objects = KubeObjects::default();
-            tokio::spawn(kube::watch(client.clone(), objects.clone(), sender.clone(), cancel.clone()));
+            let metrics = metrics.clone();
+            metrics.api_server(false);
+            let answers = move |answers| metrics.api_server(answers);
+            tokio::spawn(kube::watch(client.clone(), objects.clone(), sender.clone(), answers, cancel.clone()));
             (ObjectSource::kube(objects), Some(client))
         }
     };

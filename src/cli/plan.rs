@@ -29,7 +29,7 @@ use crate::link::netlink::Netlink;
 use crate::link::{LinkPlan, ObservedLinks};
 use crate::reconcile::{Inputs, Prepared, frr_lines, prepare};
 use crate::state::Store;
-use crate::trigger::kube::list;
+use crate::trigger::known::list;
 use crate::trigger::manifests::read_manifests;
 use crate::trigger::{Objects, with_causes};
 

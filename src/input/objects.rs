@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use tokio_util::sync::CancellationToken;
 
 use crate::state::Accepted;
-use crate::trigger::kube::KubeObjects;
+use crate::trigger::known::KubeObjects;
 use crate::trigger::manifests::{ManifestError, Texts};
 use crate::trigger::{Objects, Once, with_causes};
 
@@ -106,6 +106,9 @@ impl ObjectSource {
     /// With the inputs of the last verified run, also of an agent before.
     #[must_use]
     pub fn remembering(self, accepted: Option<Accepted>) -> Self {
+        if let Source::Kube(objects) = &self.source {
+            objects.remember(accepted.as_ref().map_or(&[], |accepted| &accepted.objects));
+        }
         Self { accepted, ..self }
     }
 

@@ -12,7 +12,9 @@ use prometheus_client::registry::{Metric as Registered, Registry};
 use tokio::time::Instant;
 
 use super::Metric;
-use super::catalogue::{ACCEPTED, BEHIND, CHECK, DEBOUNCE, NETLINK, REJECTED, RELOADS, REPAIRS, ROLLBACKS, RUNS, STEP};
+use super::catalogue::{
+    ACCEPTED, API_SERVER, BEHIND, CHECK, DEBOUNCE, NETLINK, REJECTED, RELOADS, REPAIRS, ROLLBACKS, RUNS, STEP,
+};
 use crate::bpf::RouterOp;
 use crate::desired::Rejection;
 use crate::link::LinkOp;
@@ -43,6 +45,8 @@ pub struct AgentMetrics {
     rejected: Family<Labels, Gauge>,
     accepted: GaugeF64,
     behind: Gauge,
+    /// No series where objects come from files.
+    api_server: Family<Labels, Gauge>,
     debounce: Histogram,
     netlink: Family<Labels, Counter>,
     checks: Family<Labels, Gauge>,
@@ -59,6 +63,7 @@ impl Default for AgentMetrics {
             rejected: Family::default(),
             accepted: GaugeF64::default(),
             behind: Gauge::default(),
+            api_server: Family::default(),
             debounce: Buckets.new_metric(),
             netlink: Family::default(),
             checks: Family::default(),
@@ -96,6 +101,7 @@ impl AgentMetrics {
         add(registry, &REJECTED, self.rejected.clone());
         add(registry, &ACCEPTED, self.accepted.clone());
         add(registry, &BEHIND, self.behind.clone());
+        add(registry, &API_SERVER, self.api_server.clone());
         add(registry, &DEBOUNCE, self.debounce.clone());
         add(registry, &NETLINK, self.netlink.clone());
         add(registry, &CHECK, self.checks.clone());
@@ -192,6 +198,11 @@ impl AgentMetrics {
         self.behind.set(behind.into());
     }
 
+    /// Whether the API server answers the watch of objects.
+    pub fn api_server(&self, answers: bool) {
+        self.api_server.get_or_create(&Labels::new()).set(answers.into());
+    }
+
     /// When the inputs in force were first accepted as they are.
     pub fn accepted(&self, since: Option<Timestamp>) {
         self.accepted.set(since.unwrap_or_default().as_duration().as_secs_f64());
@@ -225,6 +236,7 @@ mod tests {
         metrics.failed(&RunError::NotVerified { why: String::new(), restored });
         metrics.repaired(&Outcome { frr_lines: 2, written: true, ..Outcome::default() });
         metrics.behind(false);
+        metrics.api_server(true);
         let text = String::new;
         let reason = RejectionReason::InvalidValue;
         metrics.rejected(&[Rejection { object: text(), field: text(), reason, message: text(), cure: text() }]);
@@ -250,6 +262,7 @@ mod tests {
             "netlink_operations_total{operation=\"delete\"} 0",
             "check_passed{check=\"frr\"} 1",
             "debounce_wait_seconds_sum 10.0",
+            "api_server_answers 1",
         ] {
             assert!(text.contains(&format!("\n{PREFIX}_{sample}\n")), "{sample} in {text}");
         }

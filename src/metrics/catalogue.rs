@@ -118,6 +118,12 @@ pub(super) static ACCEPTED: Metric = metric(
 );
 pub(super) static BEHIND: Metric =
     metric("inputs_behind", Gauge, &[], "Whether there are newer inputs that cannot be applied (1) or not (0)");
+pub(super) static API_SERVER: Metric = metric(
+    "api_server_answers",
+    Gauge,
+    &[],
+    "Whether the API server answers the watch of objects (1) or not (0); nothing where they come from files",
+);
 pub(super) static DEBOUNCE: Metric = metric(
     "debounce_wait_seconds",
     Histogram,
@@ -138,5 +144,17 @@ pub(super) static CHECK: Metric = metric(
 );
 
 /// What the agent counts of its own work.
-pub static OWN: &[&Metric] =
-    &[&RUNS, &STEP, &RELOADS, &ROLLBACKS, &REPAIRS, &REJECTED, &ACCEPTED, &BEHIND, &DEBOUNCE, &NETLINK, &CHECK];
+pub static OWN: &[&Metric] = &[
+    &RUNS,
+    &STEP,
+    &RELOADS,
+    &ROLLBACKS,
+    &REPAIRS,
+    &REJECTED,
+    &ACCEPTED,
+    &BEHIND,
+    &API_SERVER,
+    &DEBOUNCE,
+    &NETLINK,
+    &CHECK,
+];

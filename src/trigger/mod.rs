@@ -5,6 +5,7 @@ pub mod clock;
 pub mod debounce;
 pub mod drift;
 pub mod files;
+pub mod known;
 pub mod kube;
 pub mod links;
 pub mod manifests;

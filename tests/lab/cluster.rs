@@ -12,7 +12,8 @@ use kube::{Api, Client, ResourceExt};
 use network_operator::api::{ObjectResult, ObjectState, VrfRouteConfiguration, VrfRouteConfigurationStatus, crd_yaml};
 use network_operator::status::node::{RunReport, objects};
 use network_operator::status::{Started, start};
-use network_operator::trigger::kube::{KubeObjects, watch as watch_objects};
+use network_operator::trigger::known::KubeObjects;
+use network_operator::trigger::kube::watch as watch_objects;
 use serde_json::json;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -73,7 +74,7 @@ impl Agent {
         let agent = Self::start(client, name);
         let (triggers, mut asked) = mpsc::unbounded_channel();
         let known = KubeObjects::default();
-        tokio::spawn(watch_objects(client.clone(), known.clone(), triggers, agent.cancel.clone()));
+        tokio::spawn(watch_objects(client.clone(), known.clone(), triggers, |_| {}, agent.cancel.clone()));
         let reports = agent.reports.clone();
         tokio::spawn(async move {
             while asked.recv().await.is_some() {

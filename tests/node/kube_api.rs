@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::metrics::told;
 use crate::lab::cluster::rights;
 use crate::lab::{ApiServer, Bridge, LAB_MANIFESTS, Node, lab_file};
 
@@ -182,13 +183,24 @@ fn a_crd_that_is_removed_keeps_the_node(rig: &Rig) {
         rig.server.kubectl(&["delete", CRD], "");
         node.agent_says("the CRD was removed, and its objects with it: they stay in force", 0, LIMIT);
     });
+    assert_eq!(told(&rig.node, 9342).of("api_server_answers"), 0.0);
     let crds = rig.node.ok("/labbin/network-operator crds");
     rig.server.kubectl(&["apply", "-f", "-"], &crds);
     rig.server.kubectl(&["wait", "--for=condition=Established", CRD], "");
-    rig.server.kubectl(&["apply", "-f", "-"], &objects);
     rig.node.agent_says("the API server answers again", answers, LIMIT);
+    rig.node.agent_says("the CRD is there again without these objects", 0, LIMIT);
+    assert_eq!(told(&rig.node, 9342).of("api_server_answers"), 1.0);
     rig.node.answered(LIMIT, |node| drop(node.ok(TOUCH)));
-    assert_eq!((rig.node.ok("md5sum /etc/frr/frr.conf"), rig.node.reloads()), (conf, reloads));
+    let now = || (rig.node.ok("md5sum /etc/frr/frr.conf"), rig.node.reloads());
+    assert_eq!(now(), (conf.clone(), reloads), "nobody has asked for no VRFs");
+    rig.node.answered(LIMIT, |_| drop(rig.server.kubectl(&["apply", "-f", "-"], &objects)));
+    assert_eq!(now(), (conf, reloads));
+    rig.server.kubectl(&["wait", "--for=condition=Applied", "vrf/blue-main", "--timeout=60s"], "");
+}
+
+fn answers(node: &Node, meant: f64) -> Result<(), String> {
+    let told = told(node, 9342).of("api_server_answers");
+    (told == meant).then_some(()).ok_or_else(|| told.to_string())
 }
 
 fn the_api_server_away_keeps_the_node(rig: &mut Rig, applied: usize) -> usize {
@@ -200,6 +212,7 @@ fn the_api_server_away_keeps_the_node(rig: &mut Rig, applied: usize) -> usize {
     let away = rig.node.says("the node keeps what it has");
     rig.server.stop();
     rig.node.agent_says("the node keeps what it has", away, LIMIT);
+    assert_eq!(told(&rig.node, 9342).of("api_server_answers"), 0.0);
     rig.node.answered(LIMIT, |node| drop(node.ok(TOUCH)));
     assert_eq!((state(rig), rig.node.reloads()), (before.clone(), reloads));
     // After a boot the way to the API server may lead through the very VRFs that are to be made.
@@ -217,5 +230,9 @@ fn the_api_server_away_keeps_the_node(rig: &mut Rig, applied: usize) -> usize {
     assert_eq!(state(rig), before);
     rig.node.answered(LIMIT, |_| rig.server.start_again());
     assert_eq!(state(rig), before);
+    rig.server.stop();
+    rig.node.wait("the API server is away", LIMIT, |node| answers(node, 0.0));
+    rig.server.start_again();
+    rig.node.wait("it answers, though nothing has changed", LIMIT, |node| answers(node, 1.0));
     rig.one_reload(applied, |server| drop(server.kubectl(&["delete", "vrf", "good"], "")))
 }
