@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 
@@ -83,7 +84,15 @@ fn the_chart_passes_helms_lint_and_says_no_to_what_cannot_be() {
         (json!({"agent": {"maxUnavailable": "101%"}}), "maxUnavailable"),
         // The agent finishes a run for 25 s.
         (json!({"agent": {"terminationGracePeriodSeconds": 25}}), "terminationGracePeriodSeconds"),
-        (json!({"monitoring": {"podMonitor": {"enabled": true}}}), "Prometheus does not reach agent.listen.address"),
+        // The selectors would not match the pods.
+        (json!({"agent": {"podLabels": {"app.kubernetes.io/name": "x"}}}), "app.kubernetes.io/name"),
+        (json!({"agent": {"podLabels": {"app.kubernetes.io/component": "x"}}}), "app.kubernetes.io/component"),
+        (json!({"webhook": {"enabled": true, "listen": "localhost:9443"}}), "/webhook/listen"),
+        (json!({"monitoring": {"podMonitor": {"enabled": true}}}), "does not reach agent.listen.address 127.0.0.1;"),
+        (
+            json!({"monitoring": {"podMonitor": {"enabled": true}}, "agent": {"listen": {"address": "[::1]"}}}),
+            "does not reach agent.listen.address [::1];",
+        ),
     ];
     let values: Vec<Value> = refused.iter_mut().map(|(values, _)| values.take()).collect();
     let (answer, rendered) = helm(&values);
@@ -96,6 +105,100 @@ fn the_chart_passes_helms_lint_and_says_no_to_what_cannot_be() {
     // 1 is a recommendation: it asks for an icon.
     assert!(messages.iter().all(|message| message["severity"] == 1), "{messages:?}");
     assert_eq!(answer.crds.len(), 2);
+}
+
+/// Addresses, and the host that the probes name: none where they reach the agent by the node's own address.
+const ADDRESSES: [(&str, Option<&str>); 11] = [
+    ("127.0.0.1", Some("127.0.0.1")),
+    ("127.255.249.199", Some("127.255.249.199")),
+    ("192.0.2.70", Some("192.0.2.70")),
+    ("0.0.0.0", None),
+    ("$(HOST_IP)", None),
+    ("[::1]", Some("::1")),
+    ("[2001:db8::7]", Some("2001:db8::7")),
+    ("[1:2:3:4:5:6:7::]", Some("1:2:3:4:5:6:7::")),
+    ("[2001:DB8:0:0:0:0:0:7]", Some("2001:DB8:0:0:0:0:0:7")),
+    ("[::]", None),
+    ("[$(HOST_IP)]", None),
+];
+
+const NO_ADDRESSES: [&str; 20] = [
+    "",
+    "localhost",
+    "none",
+    "$(POD)",
+    "$(HOST_IP).7",
+    "127.0.0.1:9342",
+    "127.0.0.256",
+    "127.0.0.01",
+    "127.0.0",
+    " 127.0.0.1",
+    "127.0.0.1\n",
+    "[127.0.0.1]",
+    "::1",
+    "[::1",
+    "[:::]",
+    "[1::2::3]",
+    "[1:2:3:4:5:6:7]",
+    "[1:2:3:4:5:6:7:8:9]",
+    "[1:2:3:4::5:6:7:8]",
+    "[::g]",
+];
+
+#[test]
+fn the_chart_takes_the_addresses_that_the_agent_takes_and_its_probes_ask_there() {
+    let values = |address: &str| json!({"agent": {"listen": {"address": address}}, "onlyAttachBpf": {"enabled": true}});
+    let parsed = |address: &str, host_ip: &str| {
+        format!("{}:9342", address.replace("$(HOST_IP)", host_ip)).parse::<SocketAddr>().is_ok()
+    };
+    let sets: Vec<Value> = ADDRESSES.iter().map(|(address, _)| values(address)).collect();
+    for ((address, host), texts) in ADDRESSES.into_iter().zip(helm(&sets).1) {
+        assert!(parsed(address, if address.starts_with('[') { "2001:db8::7" } else { "192.0.2.7" }), "{address}");
+        let texts = texts.unwrap_or_else(|error| panic!("{address}: {error}"));
+        for template in ["daemonset.yaml", "only-attach-bpf.yaml"] {
+            let (_, container) = pod(&texts[template]);
+            let flag = json!(format!("--listen={address}:9342"));
+            assert!(container["args"].as_array().unwrap().contains(&flag), "{template}: {flag}");
+            for probe in ["livenessProbe", "readinessProbe"] {
+                let asked = container[probe]["httpGet"].get("host").and_then(Value::as_str);
+                assert_eq!(asked, host, "{template}: {probe} of {address}");
+            }
+        }
+    }
+    for (address, answer) in NO_ADDRESSES.into_iter().zip(helm(&NO_ADDRESSES.map(values)).1) {
+        assert!(!parsed(address, "192.0.2.7"), "{address:?}");
+        let error = answer.expect_err(address);
+        assert!(error.contains("/agent/listen/address"), "{address:?}: {error}");
+    }
+}
+
+#[test]
+fn the_pod_monitor_selects_agents_of_both_kinds_and_nothing_else() {
+    let texts = chart(&overlays().pop().unwrap().1);
+    let monitor = objects(&texts["pod-monitor.yaml"]).remove(0);
+    let selected = |labels: &Value| {
+        monitor["spec"]["selector"]["matchExpressions"].as_array().unwrap().iter().all(|expression| {
+            let label = &labels[expression["key"].as_str().unwrap()];
+            let listed = expression["values"].as_array().unwrap().contains(label);
+            // A pod without the label has none of the values.
+            match expression["operator"].as_str().unwrap() {
+                "In" => listed,
+                "NotIn" => !listed,
+                other => panic!("{other}"),
+            }
+        })
+    };
+    let mut kinds = Vec::new();
+    for object in texts.values().flat_map(|text| objects(text)) {
+        if let Some(labels) = object.pointer("/spec/template/metadata/labels") {
+            assert_eq!(selected(labels), object["kind"] == "DaemonSet", "{labels}");
+            kinds.push(object["kind"].as_str().unwrap().to_owned());
+        }
+    }
+    kinds.sort();
+    assert_eq!(kinds, ["DaemonSet", "DaemonSet", "Deployment"]);
+    // Another program of the same name.
+    assert!(!selected(&json!({"app.kubernetes.io/name": "network-operator"})));
 }
 
 #[test]

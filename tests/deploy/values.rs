@@ -5,7 +5,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::rendered::{deploy, helm};
+use crate::rendered::{chart, deploy, helm, objects};
 
 const AGENT: &str = "daemonset.yaml";
 const ROUTER: &str = "only-attach-bpf.yaml";
@@ -173,6 +173,25 @@ fn each_value_alone_changes_what_it_is_for() {
         let [before, after] = [&pair[0][*file], &pair[1][*file]];
         assert!(!before.contains(meant), "{path}: {meant:?} is in {file} before it is changed");
         assert!(after.contains(meant), "{path}: {meant:?} is not in {file}:\n{after}");
+    }
+}
+
+#[test]
+fn a_profile_in_the_annotations_takes_the_place_of_the_charts_own() {
+    let key = "container.apparmor.security.beta.kubernetes.io/agent";
+    let cases = [
+        (json!({}), json!({key: "unconfined"})),
+        (json!({"seven": "note"}), json!({key: "unconfined", "seven": "note"})),
+        (json!({key: "localhost/seven"}), json!({key: "localhost/seven"})),
+    ];
+    for (annotations, meant) in cases {
+        let texts = chart(&json!({"agent": {"podAnnotations": annotations}, "onlyAttachBpf": {"enabled": true}}));
+        for file in [AGENT, ROUTER] {
+            assert_eq!(texts[file].matches(key).count(), 1, "{file}: {annotations}");
+            // It takes no key twice.
+            let set = objects(&texts[file]).remove(0);
+            assert_eq!(set["spec"]["template"]["metadata"]["annotations"], meant, "{file}");
+        }
     }
 }
 

@@ -17,8 +17,10 @@ labels:
   {{- toYaml . | nindent 2 }}
   {{- end }}
 annotations:
+  {{- if not (hasKey (.Values.agent.podAnnotations | default dict) "container.apparmor.security.beta.kubernetes.io/agent") }}
   # The default profile of container runtimes forbids to write below /sys/fs/bpf. Kubernetes 1.30 and later make a field of it.
   container.apparmor.security.beta.kubernetes.io/agent: unconfined
+  {{- end }}
   {{- with .Values.agent.podAnnotations }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
@@ -93,7 +95,9 @@ env:
 {{- end }}
 ports: [{name: metrics, containerPort: {{ .Values.agent.listen.port }}}]
 # The kubelet asks from the node itself. That the node is not ready yet is no reason to start the agent again: /healthz.
-{{- $host := hasPrefix "127." .Values.agent.listen.address | ternary (printf "host: %s, " .Values.agent.listen.address) "" }}
+{{- /* Without a host it asks the node's address, where an agent listens that has that one or all. */}}
+{{- $address := .Values.agent.listen.address | trimAll "[]" }}
+{{- $host := or (contains "$" $address) (regexMatch "^[0.:]+$" $address) | ternary "" (printf "host: %q, " $address) }}
 livenessProbe:
   httpGet: { {{- $host }}path: /healthz, port: metrics}
   initialDelaySeconds: 10
