@@ -92,7 +92,7 @@ fn measure(command: &[String]) {
     let took = begin.elapsed().as_secs_f64();
     assert!(status.success(), "{command:?}");
     let kb = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap().max_rss();
-    println!("{took} {}", f64::from(i32::try_from(kb).unwrap()) / 1024.0);
+    println!("{took} {}", f64::from(i32::try_from(kb).unwrap()) * 1.024 / 1000.0);
 }
 
 /// The same in a process of its own, which has no other child.

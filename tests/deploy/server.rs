@@ -152,3 +152,34 @@ fn an_api_server_takes_all_manifests_and_none_with_a_misspelt_field() {
     let refused = asked.takes(objects(&chart(&no_label)["daemonset.yaml"])).unwrap_err();
     assert!(refused.contains("not a label"), "{refused}");
 }
+
+#[test]
+fn what_operations_says_takes_all_away_but_the_definitions_and_the_objects() {
+    let mut asked = Asked::new();
+    // Whose pods are to end first waits for it.
+    asked.server.start_controllers("garbagecollector");
+    let Asked { server, knows_policies, .. } = &asked;
+    let (everything, _) = overlays().pop().unwrap();
+    let mut all: Vec<Value> = by_name(&kustomize(everything)).into_values().collect();
+    all.retain(|object| *knows_policies || !object["kind"].as_str().unwrap().starts_with(POLICY));
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": all}).to_string();
+    until("kinds", || server.try_kubectl(&["apply", "-f", "-"], &list));
+    let object = json!({
+        "apiVersion": "network.schiff.telekom.de/v1alpha1", "kind": "VRFRouteConfiguration", "metadata": {"name": "x"},
+        "spec": {"vrf": "a", "seq": 1, "import": [], "export": []},
+    });
+    // The webhook has no pod that would say no.
+    until("the kind", || server.try_kubectl(&["apply", "-f", "-"], &object.to_string()));
+    let page = include_str!("../../docs/operations.md");
+    let section = page.split_once("\n## Taking it away\n").unwrap().1.split_once("\n## ").unwrap().0;
+    let script = section.split_once("```sh\n").unwrap().1.split_once("```").unwrap().0;
+    let known = |line: &&str| *knows_policies || !line.contains("validatingadmissionpolicy");
+    let script: Vec<&str> = script.lines().filter(known).collect();
+    let folder = tempfile::tempdir().unwrap();
+    server.shell(folder.path(), Duration::from_secs(120), &script.join("\n")).unwrap();
+    let left = server.kubectl(&["get", "--ignore-not-found", "-o", "name", "-f", "-"], &list);
+    let left: Vec<&str> = left.lines().collect();
+    assert_eq!(left.len(), 2, "{left:?}");
+    assert!(left.iter().all(|name| name.starts_with("customresourcedefinition")), "{left:?}");
+    assert!(server.kubectl(&["get", "vrf", "-o", "name"], "").contains("/x"));
+}
