@@ -21,22 +21,24 @@ pub struct KubeObjects {
     inner: Arc<Mutex<Index>>,
 }
 
+type Entries = BTreeMap<String, Entry>;
+
 #[derive(Debug, Default)]
 struct Index {
-    /// Empty until the first list is complete: no answer is not the answer "none".
-    known: Option<BTreeMap<String, Entry>>,
+    /// What the API server tells. Empty until the first list is complete: no answer is not the answer "none".
+    known: Option<Entries>,
     /// A list that is under way.
-    listing: BTreeMap<String, Entry>,
-    /// What was known before the first deletion that no run has seen yet.
-    before_deletions: Option<BTreeMap<String, Entry>>,
+    listing: Entries,
+    /// What was known, and what `went`, before the first deletion that no run has seen yet.
+    before_deletions: Option<(Entries, Entries)>,
     /// Whether objects are in force here: on a node, not at a webhook.
     in_force: bool,
     /// What an agent before had in force, until there is an answer.
-    accepted: BTreeMap<String, Entry>,
+    accepted: Entries,
     /// The API server did not know the kind, and no list has been complete since.
     gone: bool,
-    /// What was in force as the kind went, and has not been made again since. A CRD is put back without its objects, which follow one by one.
-    orphans: BTreeMap<String, Entry>,
+    /// What was in force as the kind went, until all of it has been made again. A CRD is put back without its objects, which follow one by one.
+    went: Entries,
 }
 
 /// Whether an event changed what a run would do.
@@ -51,8 +53,10 @@ impl KubeObjects {
     pub fn snapshot(&self) -> Option<Objects> {
         let mut index = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         index.before_deletions = None;
-        let known = index.known.as_ref()?;
-        Some(known.values().cloned().collect())
+        if index.went.is_empty() {
+            return Some(index.known.as_ref()?.values().cloned().collect());
+        }
+        Some(index.all_in_force()?.into_values().collect())
     }
 
     /// Whether a list has been complete.
@@ -87,33 +91,64 @@ impl Index {
     /// The API server does not know the kind any more. Whoever removes a CRD has all objects deleted first, one event
     /// each: nobody asked for that, and the objects are as they were before.
     fn kind_is_gone(&mut self) {
-        if let Some(before) = self.before_deletions.take() {
-            tracing::warn!(objects = before.len(), "the CRD was removed, and its objects with it: they stay in force");
-            self.known = Some(before);
+        if let Some((known, went)) = self.before_deletions.take() {
+            tracing::warn!(objects = known.len(), "the CRD was removed, and its objects with it: they stay in force");
+            (self.known, self.went) = (Some(known), went);
         }
         self.gone = true;
     }
 
-    /// What is listed, with what went with the kind and has not been made again. Where one is the same as before, by its UID, the kind never
-    /// went, and what is not listed was deleted; but not what went with it an earlier time.
-    fn with_orphans(&mut self, mut listed: BTreeMap<String, Entry>) -> BTreeMap<String, Entry> {
-        let accepted = std::mem::take(&mut self.accepted);
-        if std::mem::take(&mut self.gone) && self.in_force {
-            let mut went = self.known.clone().unwrap_or(accepted);
-            went.retain(|name, _| !self.orphans.contains_key(name));
-            let same = |(name, now): (&String, &Entry)| uid(now).is_some() && went.get(name).and_then(uid) == uid(now);
-            if !listed.iter().any(same) {
-                self.orphans.extend(went);
-            }
+    /// What is known, and what went with the kind and has not been made again. As long as some of it has not, what was made again is as old
+    /// as before: of two objects that exclude each other the older one counts.
+    fn all_in_force(&self) -> Option<Entries> {
+        let mut all = self.went.clone();
+        for (name, now) in self.known.as_ref()? {
+            let now = all.get(name).map_or_else(|| now.clone(), |before| as_old_as(before, now));
+            all.insert(name.clone(), now);
         }
-        self.orphans.retain(|name, _| !listed.contains_key(name));
-        if !self.orphans.is_empty() {
-            let names = self.orphans.keys().map(String::clone).collect::<Vec<_>>();
-            let (count, names) = (names.len(), first_of(&names, 10));
+        Some(all)
+    }
+
+    /// A list is complete. Where an object is the same as before, by its UID, the kind never went, and what is not listed was deleted; but not
+    /// what went with it an earlier time.
+    fn listed(&mut self, listed: Entries) -> Effect {
+        let accepted = std::mem::take(&mut self.accepted);
+        let known = self.known.as_ref();
+        let unchanged = known.is_some_and(|known| {
+            known.len() == listed.len()
+                && listed.iter().all(|(name, new)| known.get(name).is_some_and(|old| same(old, new)))
+        });
+        if std::mem::take(&mut self.gone) {
+            let before = known.unwrap_or(&accepted);
+            let is_same =
+                |(name, now): (&String, &Entry)| uid(now).is_some() && before.get(name).and_then(uid) == uid(now);
+            if self.in_force && !listed.iter().any(is_same) {
+                self.went = self.all_in_force().unwrap_or(accepted);
+            }
+            self.before_deletions = None;
+        } else if let Some(known) = known
+            && known.keys().any(|name| !listed.contains_key(name))
+            && self.before_deletions.is_none()
+        {
+            self.before_deletions = Some((known.clone(), self.went.clone()));
+        }
+        self.known = Some(listed);
+        let missing = self.missing();
+        if !missing.is_empty() {
+            let (count, names) = (missing.len(), first_of(&missing, 10));
             tracing::warn!(objects = count, %names, "the CRD is there again without these objects: they stay in force until they are made again or the agent is restarted");
         }
-        listed.extend(self.orphans.clone());
-        listed
+        if unchanged { Effect::Same } else { Effect::Changed }
+    }
+
+    /// What went with the kind and has not been made again.
+    fn missing(&mut self) -> Vec<String> {
+        let known = self.known.get_or_insert_default();
+        let missing: Vec<_> = self.went.keys().filter(|name| !known.contains_key(*name)).cloned().collect();
+        if missing.is_empty() {
+            self.went.clear();
+        }
+        missing
     }
 
     fn event(&mut self, event: watcher::Event<Guarded>) -> Effect {
@@ -126,28 +161,22 @@ impl Index {
             }
             watcher::Event::InitDone => {
                 let listed = std::mem::take(&mut self.listing);
-                let listed = self.with_orphans(listed);
-                let same = self.known.as_ref().is_some_and(|known| {
-                    known.len() == listed.len()
-                        && known.iter().all(|(name, old)| listed.get(name).is_some_and(|new| same(old, new)))
-                });
-                self.known = Some(listed);
-                self.before_deletions = None;
-                if same { Effect::Same } else { Effect::Changed }
+                self.listed(listed)
             }
             watcher::Event::Apply(object) => {
                 let (name, entry) = entry(object);
-                self.orphans.remove(&name);
                 let known = self.known.get_or_insert_default();
                 let unchanged = known.get(&name).is_some_and(|old| same(old, &entry));
                 known.insert(name, entry);
+                self.missing();
                 if unchanged { Effect::Same } else { Effect::Changed }
             }
             watcher::Event::Delete(object) => {
+                let name = object.name_any();
                 let known = self.known.get_or_insert_default();
-                self.before_deletions.get_or_insert_with(|| known.clone());
-                let removed = known.remove(&object.name_any());
-                if removed.is_some() { Effect::Changed } else { Effect::Same }
+                self.before_deletions.get_or_insert_with(|| (known.clone(), self.went.clone()));
+                self.went.remove(&name);
+                if known.remove(&name).is_some() { Effect::Changed } else { Effect::Same }
             }
         }
     }
@@ -195,6 +224,13 @@ fn uid(entry: &Entry) -> Option<&str> {
     }
 }
 
+fn as_old_as(before: &Entry, now: &Entry) -> Entry {
+    let (Ok(before), Ok(object)) = (before, now) else { return now.clone() };
+    let mut object = VrfRouteConfiguration::clone(object);
+    object.metadata.creation_timestamp.clone_from(&before.metadata.creation_timestamp);
+    Ok(Arc::new(object))
+}
+
 /// Whether a change of an object is none to the node.
 fn same(old: &Entry, new: &Entry) -> bool {
     match (old, new) {
@@ -205,147 +241,4 @@ fn same(old: &Entry, new: &Entry) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    fn object(name: &str, seq: serde_json::Value, labels: &str) -> Guarded {
-        let value = json!({
-            "apiVersion": "network.schiff.telekom.de/v1alpha1", "kind": "VRFRouteConfiguration",
-            "metadata": {"name": name, "labels": {"l": labels}},
-            "spec": {"vrf": "a", "seq": seq, "import": [], "export": []},
-        });
-        serde_json::from_value(value).unwrap()
-    }
-
-    #[test]
-    fn there_is_no_snapshot_before_the_first_list_is_complete() {
-        let objects = KubeObjects::default();
-        assert_eq!(objects.event(watcher::Event::Init), Effect::Same);
-        assert_eq!(objects.event(watcher::Event::InitApply(object("x", json!(1), ""))), Effect::Same);
-        assert!(objects.snapshot().is_none());
-        assert_eq!(objects.event(watcher::Event::InitDone), Effect::Changed);
-        assert_eq!(objects.snapshot().unwrap().objects.len(), 1);
-    }
-
-    fn of_a_node() -> KubeObjects {
-        let objects = KubeObjects::default();
-        objects.remember(&[]);
-        objects
-    }
-
-    #[test]
-    fn objects_that_went_with_their_crd_stay_in_force_and_those_that_a_run_saw_go_do_not() {
-        let objects = of_a_node();
-        for name in ["a", "b", "c"] {
-            objects.event(watcher::Event::InitApply(object(name, json!(1), "")));
-        }
-        objects.event(watcher::Event::InitDone);
-        let count = |objects: &KubeObjects| objects.snapshot().unwrap().objects.len();
-        objects.event(watcher::Event::Delete(object("a", json!(1), "")));
-        assert_eq!(count(&objects), 2);
-        objects.event(watcher::Event::Delete(object("b", json!(1), "")));
-        objects.event(watcher::Event::Delete(object("c", json!(1), "")));
-        objects.kind_is_gone();
-        objects.kind_is_gone();
-        assert_eq!(count(&objects), 2);
-        assert_eq!(objects.event(watcher::Event::InitDone), Effect::Same, "the CRD is put back before its objects");
-        objects.event(watcher::Event::InitApply(object("b", json!(1), "")));
-        assert_eq!(objects.event(watcher::Event::InitDone), Effect::Same, "or with some of them");
-        assert_eq!(objects.event(watcher::Event::Delete(object("b", json!(1), ""))), Effect::Changed);
-        assert_eq!(count(&objects), 1, "what was made again may be deleted");
-        assert_eq!(objects.event(watcher::Event::Apply(object("c", json!(2), ""))), Effect::Changed);
-        assert_eq!(
-            objects.event(watcher::Event::InitDone),
-            Effect::Changed,
-            "all are back: an empty list is an answer"
-        );
-        assert_eq!(count(&objects), 0);
-    }
-
-    /// Lists objects with UIDs, and gives the names of those in force.
-    fn list_of(objects: &KubeObjects, listed: &[(&str, &str)]) -> Vec<String> {
-        for (name, uid) in listed {
-            let mut object = object(name, json!(1), "");
-            object.0.as_mut().unwrap().metadata.uid = Some((*uid).to_owned());
-            objects.event(watcher::Event::InitApply(object));
-        }
-        objects.event(watcher::Event::InitDone);
-        objects.snapshot().unwrap().objects.iter().map(|object| object.name_any()).collect()
-    }
-
-    #[test]
-    fn an_api_server_that_did_not_know_the_kind_for_a_moment_is_believed_again() {
-        let objects = of_a_node();
-        assert_eq!(list_of(&objects, &[("a", "1"), ("b", "2")]), ["a", "b"]);
-        objects.event(watcher::Event::Delete(object("b", json!(1), "")));
-        objects.kind_is_gone();
-        assert_eq!(list_of(&objects, &[("a", "1")]), ["a"], "one was deleted meanwhile");
-        assert_eq!(list_of(&objects, &[]), [""; 0]);
-        // The kind goes, and comes back with one of three.
-        assert_eq!(list_of(&objects, &[("a", "1"), ("b", "3"), ("c", "4")]).len(), 3);
-        objects.kind_is_gone();
-        assert_eq!(list_of(&objects, &[("a", "5")]), ["a", "b", "c"]);
-        // While the others are missing still, one API server of several does not know it for a moment.
-        objects.kind_is_gone();
-        assert_eq!(list_of(&objects, &[("a", "5")]), ["a", "b", "c"]);
-        assert_eq!(list_of(&objects, &[("a", "5"), ("b", "6"), ("c", "7")]), ["a", "b", "c"]);
-        assert_eq!(list_of(&objects, &[("a", "5")]), ["a"], "all were made again, and two deleted");
-    }
-
-    #[test]
-    fn a_webhook_has_no_objects_in_force() {
-        let objects = KubeObjects::default();
-        assert_eq!(list_of(&objects, &[("a", "1")]), ["a"]);
-        objects.kind_is_gone();
-        assert_eq!(list_of(&objects, &[]), [""; 0]);
-    }
-
-    #[test]
-    fn what_an_agent_before_had_in_force_outlives_a_crd_that_is_missing_and_no_other_answer() {
-        let accepted = [Arc::new(object("a", json!(1), "").0.unwrap())];
-        for gone in [true, false] {
-            let objects = KubeObjects::default();
-            objects.remember(&accepted);
-            if gone {
-                objects.kind_is_gone();
-            }
-            assert!(objects.snapshot().is_none(), "no answer yet");
-            objects.event(watcher::Event::InitDone);
-            assert_eq!(objects.snapshot().unwrap().objects.len(), usize::from(gone));
-        }
-        let objects = KubeObjects::default();
-        objects.kind_is_gone();
-        objects.event(watcher::Event::InitDone);
-        assert!(
-            objects.snapshot().unwrap().objects.is_empty(),
-            "of a node that never had any, no objects is an answer"
-        );
-    }
-
-    #[test]
-    fn one_object_that_cannot_be_read_is_rejected_by_name_and_the_others_stand() {
-        let objects = KubeObjects::default();
-        for one in [object("good", json!(1), ""), object("bad", json!("many"), "")] {
-            objects.event(watcher::Event::InitApply(one));
-        }
-        objects.event(watcher::Event::InitDone);
-        let snapshot = objects.snapshot().unwrap();
-        assert_eq!(snapshot.objects.len(), 1);
-        assert_eq!(snapshot.unreadable[0].rejection.object, "bad");
-    }
-
-    #[test]
-    fn only_what_changes_a_spec_asks_for_a_run() {
-        let objects = KubeObjects::default();
-        objects.event(watcher::Event::InitDone);
-        assert_eq!(objects.event(watcher::Event::Apply(object("x", json!(1), "a"))), Effect::Changed);
-        assert_eq!(objects.event(watcher::Event::Apply(object("x", json!(1), "b"))), Effect::Same);
-        assert_eq!(objects.event(watcher::Event::Apply(object("x", json!(2), "b"))), Effect::Changed);
-        objects.event(watcher::Event::Init);
-        objects.event(watcher::Event::InitApply(object("x", json!(2), "c")));
-        assert_eq!(objects.event(watcher::Event::InitDone), Effect::Same, "listed again after a lost watch");
-        assert_eq!(objects.event(watcher::Event::Delete(object("x", json!(2), "c"))), Effect::Changed);
-        assert_eq!(objects.event(watcher::Event::Delete(object("x", json!(2), "c"))), Effect::Same);
-    }
-}
+mod tests;

@@ -1,5 +1,7 @@
 //! Objects from the API server: one list, then a watch; no polling.
 
+use std::time::Duration;
+
 use futures::future::ready;
 use futures::{Stream, StreamExt, stream};
 use kube::runtime::{WatchStreamExt, watcher};
@@ -20,7 +22,7 @@ pub async fn watch(
     cancel: CancellationToken,
 ) {
     let api: Api<Guarded> = Api::all(client);
-    let stream = patient(listing_anew(move || watcher(api.clone(), watcher::Config::default())));
+    let stream = listing_anew(move || watcher(api.clone(), watcher::Config::default()));
     let mut stream = std::pin::pin!(stream.take_until(cancel.cancelled_owned()));
     let mut told = Once::default();
     while let Some(event) = stream.next().await {
@@ -49,19 +51,27 @@ pub async fn watch(
 }
 
 /// A watch that begins with a list again after each error. Else it goes on where it was, and of what does not change nothing is heard: neither
-/// that the API server answers, nor that the kind is another one.
+/// that the API server answers, nor that the kind is another one. The back-off before it ends once no error came for two minutes: a list
+/// alone does not end it, for where watches are refused there is one after the other.
 fn listing_anew<K, S>(begin: impl Fn() -> S) -> impl Stream<Item = watcher::Result<watcher::Event<K>>>
 where
     S: Stream<Item = watcher::Result<watcher::Event<K>>>,
 {
-    let first = Box::pin(begin());
-    stream::unfold((first, begin), |(mut events, begin)| async move {
+    let first = (Box::pin(begin()), begin, watcher::DefaultBackoff::default(), None::<Duration>);
+    let events = stream::unfold(first, |(mut events, begin, mut backoff, wait)| async move {
+        if let Some(wait) = wait {
+            tokio::time::sleep(wait).await;
+        }
         let event = events.next().await?;
+        let mut wait = None;
         if event.is_err() {
             events.set(begin());
+            wait = backoff.next();
         }
-        Some((event, (events, begin)))
-    })
+        Some((event, (events, begin, backoff, wait)))
+    });
+    // That a list begins is said by the watch itself: it is no answer.
+    events.filter(|event| ready(!matches!(event, Ok(watcher::Event::Init))))
 }
 
 /// What the API server says, with a back-off between attempts. That a list begins is said by ourselves: it is no answer, and must not
@@ -96,18 +106,22 @@ fn describe(error: &watcher::Error) -> String {
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn after_each_error_all_objects_are_listed_anew() {
+    #[tokio::test(start_paused = true)]
+    async fn after_each_error_all_objects_are_listed_anew_less_and_less_often() {
         let begun = std::cell::Cell::new(0);
         let watch = || {
             begun.set(begun.get() + 1);
-            let events =
-                [Ok(watcher::Event::InitDone), Err(watcher::Error::NoResourceVersion), Ok(watcher::Event::Init)];
-            stream::iter(events)
+            stream::iter([
+                Ok(watcher::Event::Init),
+                Ok(watcher::Event::InitDone),
+                Err(watcher::Error::NoResourceVersion),
+            ])
         };
-        let told: Vec<_> = listing_anew::<Guarded, _>(watch).take(6).collect().await;
+        let begin = tokio::time::Instant::now();
+        let told: Vec<_> = listing_anew::<Guarded, _>(watch).take(20).collect().await;
         assert!(told.chunks(2).all(|pair| matches!(pair, [Ok(watcher::Event::InitDone), Err(_)])), "{told:?}");
-        assert_eq!(begun.get(), 4);
+        assert_eq!(begun.get(), 11);
+        assert!(begin.elapsed() > Duration::from_secs(60), "{:?}", begin.elapsed());
     }
 
     #[tokio::test(start_paused = true)]
@@ -118,6 +132,6 @@ mod tests {
         let told: Vec<_> = patient::<Guarded>(events).collect().await;
         assert_eq!(told.iter().filter(|event| event.is_err()).count(), 10);
         assert_eq!(told.len(), 10);
-        assert!(begin.elapsed() > std::time::Duration::from_secs(60), "{:?}", begin.elapsed());
+        assert!(begin.elapsed() > Duration::from_secs(60), "{:?}", begin.elapsed());
     }
 }

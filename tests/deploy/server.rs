@@ -153,6 +153,8 @@ fn an_api_server_takes_all_manifests_and_none_with_a_misspelt_field() {
     assert!(refused.contains("not a label"), "{refused}");
 }
 
+const MADE: &str = "apiVersion: coordination.k8s.io/v1\nkind: Lease\nmetadata: {name: network-operator, namespace: kube-system}\n---\napiVersion: v1\nkind: Secret\nmetadata: {name: network-operator-webhook-authority, namespace: kube-system}\n";
+
 #[test]
 fn what_operations_says_takes_all_away_but_the_definitions_and_the_objects() {
     let mut asked = Asked::new();
@@ -170,16 +172,21 @@ fn what_operations_says_takes_all_away_but_the_definitions_and_the_objects() {
     });
     // The webhook has no pod that would say no.
     until("the kind", || server.try_kubectl(&["apply", "-f", "-"], &object.to_string()));
+    // What agents and cert-manager make.
+    server.kubectl(&["apply", "-f", "-"], MADE);
+    let made = || server.kubectl(&["get", "--ignore-not-found", "-o", "name", "-f", "-"], MADE);
+    assert_eq!(made().lines().count(), 2);
     let page = include_str!("../../docs/operations.md");
     let section = page.split_once("\n## Taking it away\n").unwrap().1.split_once("\n## ").unwrap().0;
     let script = section.split_once("```sh\n").unwrap().1.split_once("```").unwrap().0;
     let known = |line: &&str| *knows_policies || !line.contains("validatingadmissionpolicy");
     let script: Vec<&str> = script.lines().filter(known).collect();
     let folder = tempfile::tempdir().unwrap();
-    server.shell(folder.path(), Duration::from_secs(120), &script.join("\n")).unwrap();
+    server.shell(folder.path(), Duration::from_secs(240), &script.join("\n")).unwrap();
     let left = server.kubectl(&["get", "--ignore-not-found", "-o", "name", "-f", "-"], &list);
     let left: Vec<&str> = left.lines().collect();
     assert_eq!(left.len(), 2, "{left:?}");
     assert!(left.iter().all(|name| name.starts_with("customresourcedefinition")), "{left:?}");
+    assert_eq!(made(), "");
     assert!(server.kubectl(&["get", "vrf", "-o", "name"], "").contains("/x"));
 }
