@@ -37,6 +37,8 @@ struct Index {
     accepted: Entries,
     /// The API server did not know the kind, and no list has been complete since.
     gone: bool,
+    /// The watch had an error, and no list has been complete since: what came meanwhile was not heard.
+    broke: bool,
     /// What was in force as the kind went, until all of it has been made again. A CRD is put back without its objects, which follow one by one.
     went: Entries,
 }
@@ -79,7 +81,9 @@ impl KubeObjects {
     }
 
     pub(super) fn list_broke(&self) {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner).listing.clear();
+        let mut index = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        index.listing.clear();
+        index.broke = true;
     }
 
     pub(super) fn event(&self, event: watcher::Event<Guarded>) -> Effect {
@@ -110,7 +114,7 @@ impl Index {
     }
 
     /// A list is complete. Where an object is the same as before, by its UID, the kind never went, and what is not listed was deleted; but not
-    /// what went with it an earlier time.
+    /// what went with it an earlier time. Where one has another UID and none is the same, the kind went while nothing was heard.
     fn listed(&mut self, listed: Entries) -> Effect {
         let accepted = std::mem::take(&mut self.accepted);
         let known = self.known.as_ref();
@@ -118,19 +122,22 @@ impl Index {
             known.len() == listed.len()
                 && listed.iter().all(|(name, new)| known.get(name).is_some_and(|old| same(old, new)))
         });
-        if std::mem::take(&mut self.gone) {
-            let before = known.unwrap_or(&accepted);
-            let is_same =
-                |(name, now): (&String, &Entry)| uid(now).is_some() && before.get(name).and_then(uid) == uid(now);
-            if self.in_force && !listed.iter().any(is_same) {
-                self.went = self.all_in_force().unwrap_or(accepted);
-            }
+        let deaf = std::mem::take(&mut self.broke) || known.is_none();
+        let gone = std::mem::take(&mut self.gone);
+        let before = known.unwrap_or(&accepted);
+        let uids = listed.iter().filter_map(|(name, now)| Some((before.get(name).and_then(uid)?, uid(now)?)));
+        let (remain, others): (Vec<_>, Vec<_>) = uids.partition(|(old, new)| old == new);
+        if self.in_force && remain.is_empty() && (gone || deaf && !others.is_empty()) {
+            self.went = self.all_in_force().unwrap_or(accepted);
             self.before_deletions = None;
-        } else if let Some(known) = known
-            && known.keys().any(|name| !listed.contains_key(name))
-            && self.before_deletions.is_none()
-        {
-            self.before_deletions = Some((known.clone(), self.went.clone()));
+        } else if let Some(known) = known {
+            if gone {
+                self.before_deletions = None;
+            } else if self.before_deletions.is_none() && known.keys().any(|name| !listed.contains_key(name)) {
+                self.before_deletions = Some((known.clone(), self.went.clone()));
+            }
+            // What was made again and has been deleted since is not missing.
+            self.went.retain(|name, _| listed.contains_key(name) || !known.contains_key(name));
         }
         self.known = Some(listed);
         let missing = self.missing();
@@ -175,8 +182,9 @@ impl Index {
                 let name = object.name_any();
                 let known = self.known.get_or_insert_default();
                 self.before_deletions.get_or_insert_with(|| (known.clone(), self.went.clone()));
-                self.went.remove(&name);
-                if known.remove(&name).is_some() { Effect::Changed } else { Effect::Same }
+                let removed = known.remove(&name).is_some() | self.went.remove(&name).is_some();
+                self.missing();
+                if removed { Effect::Changed } else { Effect::Same }
             }
         }
     }

@@ -4,13 +4,18 @@ use std::time::Duration;
 
 use futures::future::ready;
 use futures::{Stream, StreamExt, stream};
+use kube::runtime::utils::Backoff;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::known::{Effect, Guarded, KubeObjects};
 use super::{Once, Trigger, with_causes};
+
+/// How long a list was followed by a watch that was not refused.
+const FOLLOWED: Duration = Duration::from_secs(30);
 
 /// Follows the objects until it is cancelled; after an error the last answer stands, and after a back-off all are listed anew.
 /// Tells `answers` of each answer (true) and error (false).
@@ -51,24 +56,31 @@ pub async fn watch(
 }
 
 /// A watch that begins with a list again after each error. Else it goes on where it was, and of what does not change nothing is heard: neither
-/// that the API server answers, nor that the kind is another one. The back-off before it ends once no error came for two minutes: a list
-/// alone does not end it, for where watches are refused there is one after the other.
+/// that the API server answers, nor that the kind is another one. A list alone does not end the back-off, for where watches are refused there is
+/// one after the other; one that was followed for a while does.
 fn listing_anew<K, S>(begin: impl Fn() -> S) -> impl Stream<Item = watcher::Result<watcher::Event<K>>>
 where
     S: Stream<Item = watcher::Result<watcher::Event<K>>>,
 {
-    let first = (Box::pin(begin()), begin, watcher::DefaultBackoff::default(), None::<Duration>);
-    let events = stream::unfold(first, |(mut events, begin, mut backoff, wait)| async move {
+    let first = (Box::pin(begin()), watcher::DefaultBackoff::default(), None::<Duration>, None::<Instant>);
+    let events = stream::unfold((first, begin), |((mut events, mut backoff, wait, mut listed), begin)| async move {
         if let Some(wait) = wait {
             tokio::time::sleep(wait).await;
         }
         let event = events.next().await?;
         let mut wait = None;
-        if event.is_err() {
-            events.set(begin());
-            wait = backoff.next();
+        match event {
+            Ok(watcher::Event::InitDone) => listed = Some(Instant::now()),
+            Ok(_) => {}
+            Err(_) => {
+                if listed.take().is_some_and(|listed| listed.elapsed() > FOLLOWED) {
+                    backoff.reset();
+                }
+                wait = backoff.next();
+                events.set(begin());
+            }
         }
-        Some((event, (events, begin, backoff, wait)))
+        Some((event, ((events, backoff, wait, listed), begin)))
     });
     // That a list begins is said by the watch itself: it is no answer.
     events.filter(|event| ready(!matches!(event, Ok(watcher::Event::Init))))

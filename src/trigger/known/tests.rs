@@ -180,3 +180,33 @@ fn only_what_changes_a_spec_asks_for_a_run() {
     assert_eq!(objects.event(watcher::Event::Delete(object("x", json!(2), "c"))), Effect::Changed);
     assert_eq!(objects.event(watcher::Event::Delete(object("x", json!(2), "c"))), Effect::Same);
 }
+
+#[test]
+fn a_kind_that_went_and_came_back_unheard_is_told_by_the_uids() {
+    let objects = of_a_node();
+    assert_eq!(list_of(&objects, &[("a", "1"), ("b", "2")]), ["a", "b"]);
+    objects.list_broke();
+    assert_eq!(list_of(&objects, &[("a", "3")]), ["a", "b"]);
+    objects.list_broke();
+    assert_eq!(list_of(&objects, &[("a", "3"), ("b", "4")]), ["a", "b"]);
+    objects.list_broke();
+    assert_eq!(list_of(&objects, &[("a", "3")]), ["a"], "it was deleted while nothing was heard");
+    let accepted = [Arc::new(object("b", json!(1), "").0.unwrap())];
+    let started = KubeObjects::default();
+    started.remember(&accepted);
+    assert_eq!(list_of(&started, &[]), [""; 0], "an agent that starts believes an empty list");
+}
+
+#[test]
+fn what_was_made_again_and_deleted_since_does_not_come_back() {
+    let objects = of_a_node();
+    assert_eq!(list_of(&objects, &[("a", "1"), ("b", "2"), ("c", "3")]).len(), 3);
+    objects.kind_is_gone();
+    assert_eq!(list_of(&objects, &[("a", "4"), ("b", "5")]), ["a", "b", "c"]);
+    objects.list_broke();
+    assert_eq!(list_of(&objects, &[("b", "5")]), ["b", "c"], "a list tells of the deletion");
+    objects.kind_is_gone();
+    assert_eq!(list_of(&objects, &[("b", "5")]), ["b", "c"]);
+    objects.event(watcher::Event::Delete(object("b", json!(1), "")));
+    assert_eq!(objects.snapshot().unwrap().objects.len(), 1);
+}
