@@ -1,7 +1,7 @@
 //! What is known of the objects of an API server, and what stays in force where their kind goes.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kube::ResourceExt;
 use kube::core::DeserializeGuard;
@@ -51,9 +51,13 @@ pub(super) enum Effect {
 }
 
 impl KubeObjects {
+    fn index(&self) -> MutexGuard<'_, Index> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// All objects; `None` while no list has been complete. What was known stays known while the API server is away.
     pub fn snapshot(&self) -> Option<Objects> {
-        let mut index = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut index = self.index();
         index.before_deletions = None;
         if index.went.is_empty() {
             return Some(index.known.as_ref()?.values().cloned().collect());
@@ -63,12 +67,12 @@ impl KubeObjects {
 
     /// Whether a list has been complete.
     pub fn is_known(&self) -> bool {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner).known.is_some()
+        self.index().known.is_some()
     }
 
     /// Those of a node, on which an agent before had these in force: they stay where the CRD is found to be missing.
     pub fn remember(&self, accepted: &[Arc<VrfRouteConfiguration>]) {
-        let mut index = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut index = self.index();
         index.in_force = true;
         if index.known.is_none() {
             let entries = accepted.iter().map(|object| (object.name_any(), Ok(Arc::clone(object))));
@@ -77,17 +81,17 @@ impl KubeObjects {
     }
 
     pub(super) fn kind_is_gone(&self) {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner).kind_is_gone();
+        self.index().kind_is_gone();
     }
 
     pub(super) fn list_broke(&self) {
-        let mut index = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut index = self.index();
         index.listing.clear();
         index.broke = true;
     }
 
     pub(super) fn event(&self, event: watcher::Event<Guarded>) -> Effect {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner).event(event)
+        self.index().event(event)
     }
 }
 

@@ -82,16 +82,21 @@ where
         }
         Some((event, ((events, backoff, wait, listed), begin)))
     });
-    // That a list begins is said by the watch itself: it is no answer.
+    answers_only(events)
+}
+
+/// That a list begins is said by the watch itself: it is no answer, and must end no back-off.
+fn answers_only<K>(
+    events: impl Stream<Item = watcher::Result<watcher::Event<K>>>,
+) -> impl Stream<Item = watcher::Result<watcher::Event<K>>> {
     events.filter(|event| ready(!matches!(event, Ok(watcher::Event::Init))))
 }
 
-/// What the API server says, with a back-off between attempts. That a list begins is said by ourselves: it is no answer, and must not
-/// end the back-off. Whoever gathers a list begins anew after an error.
+/// What the API server says, with a back-off between attempts. Whoever gathers a list begins anew after an error.
 pub fn patient<K>(
     events: impl Stream<Item = watcher::Result<watcher::Event<K>>>,
 ) -> impl Stream<Item = watcher::Result<watcher::Event<K>>> {
-    events.filter(|event| ready(!matches!(event, Ok(watcher::Event::Init)))).default_backoff()
+    answers_only(events).default_backoff()
 }
 
 /// The HTTP status that an error of the API server has.

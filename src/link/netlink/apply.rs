@@ -58,8 +58,7 @@ fn create<const N: usize>(
     data: Option<InfoData>,
     shape: [LinkAttribute; N],
 ) -> LinkMessage {
-    let mut message = LinkMessage::default();
-    message.attributes.push(LinkAttribute::IfName(name.to_string()));
+    let mut message = named(name);
     message.attributes.extend(shape);
     let info = std::iter::once(LinkInfo::Kind(kind)).chain(data.map(LinkInfo::Data));
     message.attributes.push(LinkAttribute::LinkInfo(info.collect()));
