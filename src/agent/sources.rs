@@ -63,7 +63,7 @@ pub(super) async fn start(
             let client = Client::try_default().await;
             let client =
                 client.context("find the API server: run in a pod, set KUBECONFIG, or give --manifests DIR")?;
-            let objects = KubeObjects::default();
+            let objects = KubeObjects::of_a_node();
             let metrics = metrics.clone();
             metrics.api_server(false);
             let answers = move |answers| metrics.api_server(answers);

@@ -381,7 +381,7 @@ mod tests {
     #[test]
     fn an_api_server_that_is_silent_gives_way_to_the_accepted_objects() {
         for (accepted, objects) in [(None, None), (Some(accepted()), Some((2, Origin::Kept)))] {
-            let mut source = ObjectSource::kube(KubeObjects::default()).remembering(accepted);
+            let mut source = ObjectSource::kube(KubeObjects::of_a_node()).remembering(accepted);
             assert!(source.current().unwrap().is_none());
             source.limit_ended();
             let given = source.current().unwrap();

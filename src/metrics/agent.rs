@@ -198,7 +198,7 @@ impl AgentMetrics {
         self.behind.set(behind.into());
     }
 
-    /// Whether the API server answers the watch of objects.
+    /// Whether the API server answers the watch of objects, and tells of their CRD.
     pub fn api_server(&self, answers: bool) {
         self.api_server.get_or_create(&Labels::new()).set(answers.into());
     }

@@ -122,7 +122,7 @@ pub(super) static API_SERVER: Metric = metric(
     "api_server_answers",
     Gauge,
     &[],
-    "Whether the API server answers the watch of objects (1) or not (0); nothing where they come from files",
+    "Whether the API server answers the watch of objects and tells of their CRD (1) or not (0); nothing where they come from files",
 );
 pub(super) static DEBOUNCE: Metric = metric(
     "debounce_wait_seconds",

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use futures::future::ready;
+use futures::future::{Fuse, FusedFuture, FutureExt, ready};
 use futures::{Stream, StreamExt, stream};
 use kube::runtime::utils::Backoff;
 use kube::runtime::{WatchStreamExt, watcher};
@@ -11,14 +11,21 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::crd::{self, Crd};
 use super::known::{Effect, Guarded, KubeObjects};
-use super::{Once, Trigger, with_causes};
+use super::{Once, Trigger, patience, with_causes};
 
 /// How long a list was followed by a watch that was not refused.
 const FOLLOWED: Duration = Duration::from_secs(30);
 
+/// An API server that has taken the request for a list and dies is heard of no more, and a connection without a read timeout waits for ever.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// Deletions come in bursts: one question about the CRD does for those of this time.
+const BURST: Duration = Duration::from_millis(500);
+
 /// Follows the objects until it is cancelled; after an error the last answer stands, and after a back-off all are listed anew.
-/// Tells `answers` of each answer (true) and error (false).
+/// Tells `answers` after each answer or error whether all is answered that is asked for.
 pub async fn watch(
     client: Client,
     objects: KubeObjects,
@@ -26,31 +33,113 @@ pub async fn watch(
     answers: impl Fn(bool),
     cancel: CancellationToken,
 ) {
-    let api: Api<Guarded> = Api::all(client);
-    let stream = listing_anew(move || watcher(api.clone(), watcher::Config::default()));
-    let mut stream = std::pin::pin!(stream.take_until(cancel.cancelled_owned()));
-    let mut told = Once::default();
-    while let Some(event) = stream.next().await {
-        answers(event.is_ok());
-        match event {
+    let api: Api<Guarded> = Api::all(client.clone());
+    let list = move || {
+        let api = api.clone();
+        listing_anew(move || watcher(api.clone(), watcher::Config::default()))
+    };
+    let mut watch = Watch { objects, triggers, answers, told: Once::default(), crd_told: Once::default(), refusals: 0 };
+    let mut events = std::pin::pin!(list());
+    let mut pause = std::pin::pin!(Fuse::terminated());
+    let mut answer = std::pin::pin!(Fuse::terminated());
+    loop {
+        let next = tokio::select! {
+            () = cancel.cancelled() => return,
+            Some(event) = events.next() => watch.heard(event),
+            said = &mut answer => watch.learned(said),
+            () = &mut pause => {
+                answer.set(crd::ask(Api::all(client.clone())).fuse());
+                continue;
+            }
+        };
+        match next {
+            Next::Event => {}
+            Next::Ask(wait) => {
+                // An answer to what was asked before says nothing of what has been heard since.
+                answer.set(Fuse::terminated());
+                if pause.is_terminated() {
+                    pause.set(tokio::time::sleep(wait).fuse());
+                }
+            }
+            Next::ListAnew => events.set(list()),
+        }
+    }
+}
+
+/// What a watch does after what it was told.
+enum Next {
+    Event,
+    /// Ask for the CRD after this time.
+    Ask(Duration),
+    ListAnew,
+}
+
+struct Watch<A> {
+    objects: KubeObjects,
+    triggers: mpsc::UnboundedSender<Trigger>,
+    answers: A,
+    told: Once,
+    crd_told: Once,
+    /// How often the question for the CRD was not answered.
+    refusals: u32,
+}
+
+impl<A: Fn(bool)> Watch<A> {
+    fn heard(&mut self, event: watcher::Result<watcher::Event<Guarded>>) -> Next {
+        let ask = match event {
             Ok(event) => {
-                if told.is_over() {
+                if self.told.is_over() {
                     tracing::info!("the API server answers again");
                 }
-                if objects.event(event) == Effect::Changed {
-                    let _ = triggers.send(Trigger::Objects);
-                }
+                let ask = matches!(event, watcher::Event::InitDone | watcher::Event::Delete(_));
+                let effect = self.objects.event(event);
+                self.run_if(effect);
+                ask
             }
             Err(error) => {
-                objects.list_broke();
-                if status(&error) == Some(404) {
-                    objects.kind_is_gone();
-                }
+                self.objects.list_broke();
                 let words = describe(&error);
-                if told.is_news(&words) {
+                if self.told.is_news(&words) {
                     tracing::error!(error = %words, "no VRFRouteConfigurations from the API server; the node keeps what it has");
                 }
+                status(&error) == Some(404)
             }
+        };
+        self.tell();
+        if ask && self.objects.are_in_force() { Next::Ask(BURST) } else { Next::Event }
+    }
+
+    fn learned(&mut self, said: Result<Crd, String>) -> Next {
+        let next = match said {
+            Ok(crd) => {
+                self.refusals = 0;
+                if self.crd_told.is_over() {
+                    tracing::info!("the API server tells of the CRD again");
+                }
+                let effect = self.objects.learned(crd);
+                self.run_if(effect);
+                if effect == Effect::ListAnew { Next::ListAnew } else { Next::Event }
+            }
+            Err(words) => {
+                if self.crd_told.is_news(&words) {
+                    tracing::error!(error = %words, "the API server does not tell whether the CRD is there; what was deleted meanwhile stays in force");
+                }
+                self.refusals = self.refusals.saturating_add(1);
+                Next::Ask(patience(self.refusals - 1))
+            }
+        };
+        self.tell();
+        next
+    }
+
+    /// All is followed only where both are answered.
+    fn tell(&self) {
+        (self.answers)(!self.told.stands() && !self.crd_told.stands());
+    }
+
+    fn run_if(&self, effect: Effect) {
+        if effect == Effect::Changed {
+            let _ = self.triggers.send(Trigger::Objects);
         }
     }
 }
@@ -67,7 +156,10 @@ where
         if let Some(wait) = wait {
             tokio::time::sleep(wait).await;
         }
-        let event = events.next().await?;
+        let event = match listed {
+            Some(_) => events.next().await?,
+            None => tokio::time::timeout(SILENCE, events.next()).await.unwrap_or_else(|_| Some(Err(silent())))?,
+        };
         let mut wait = None;
         match event {
             Ok(watcher::Event::InitDone) => listed = Some(Instant::now()),
@@ -83,6 +175,11 @@ where
         Some((event, ((events, backoff, wait, listed), begin)))
     });
     answers_only(events)
+}
+
+fn silent() -> watcher::Error {
+    let words = format!("no answer within {} s", SILENCE.as_secs());
+    watcher::Error::InitialListFailed(kube::Error::Service(words.into()))
 }
 
 /// That a list begins is said by the watch itself: it is no answer, and must end no back-off.
@@ -120,35 +217,4 @@ fn describe(error: &watcher::Error) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn after_each_error_all_objects_are_listed_anew_less_and_less_often() {
-        let begun = std::cell::Cell::new(0);
-        let watch = || {
-            begun.set(begun.get() + 1);
-            stream::iter([
-                Ok(watcher::Event::Init),
-                Ok(watcher::Event::InitDone),
-                Err(watcher::Error::NoResourceVersion),
-            ])
-        };
-        let begin = tokio::time::Instant::now();
-        let told: Vec<_> = listing_anew::<Guarded, _>(watch).take(20).collect().await;
-        assert!(told.chunks(2).all(|pair| matches!(pair, [Ok(watcher::Event::InitDone), Err(_)])), "{told:?}");
-        assert_eq!(begun.get(), 11);
-        assert!(begin.elapsed() > Duration::from_secs(60), "{:?}", begin.elapsed());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_api_server_that_is_away_is_asked_less_and_less_often_and_no_list_counts_as_an_answer() {
-        let away = || [Ok(watcher::Event::Init), Err(watcher::Error::NoResourceVersion)];
-        let events = futures::stream::iter((0..10).flat_map(|_| away()));
-        let begin = tokio::time::Instant::now();
-        let told: Vec<_> = patient::<Guarded>(events).collect().await;
-        assert_eq!(told.iter().filter(|event| event.is_err()).count(), 10);
-        assert_eq!(told.len(), 10);
-        assert!(begin.elapsed() > Duration::from_secs(60), "{:?}", begin.elapsed());
-    }
-}
+mod tests;

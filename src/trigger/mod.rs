@@ -2,6 +2,7 @@
 //! from where it was brought.
 
 pub mod clock;
+mod crd;
 pub mod debounce;
 pub mod drift;
 pub mod files;
@@ -162,6 +163,11 @@ impl Once {
             self.0 = Some(fault.to_owned());
         }
         news
+    }
+
+    /// Whether something is wrong.
+    pub fn stands(&self) -> bool {
+        self.0.is_some()
     }
 
     /// All is well: whether something was wrong before.

@@ -73,7 +73,7 @@ impl Agent {
     pub fn obedient(client: &Client, name: &str) -> Self {
         let agent = Self::start(client, name);
         let (triggers, mut asked) = mpsc::unbounded_channel();
-        let known = KubeObjects::default();
+        let known = KubeObjects::of_a_node();
         tokio::spawn(watch_objects(client.clone(), known.clone(), triggers, |_| {}, agent.cancel.clone()));
         let reports = agent.reports.clone();
         tokio::spawn(async move {

@@ -10,6 +10,7 @@ const LIMIT: Duration = Duration::from_secs(180);
 const WINDOW: Duration = Duration::from_secs(15);
 /// What asks for a run, and changes nothing.
 const TOUCH: &str = "touch /opt/network-operator/config.yaml";
+const CRD: &str = "crd/vrfrouteconfigurations.network.schiff.telekom.de";
 pub(crate) const KUBECONFIG: &str = "/etc/network-operator/kubeconfig";
 
 fn object(name: &str, vrf: &str, seq: i64, rest: &str) -> String {
@@ -94,6 +95,7 @@ fn objects_of_the_api_server_come_onto_the_node_and_go_again() {
     });
     assert!(!rig.node.read("/etc/frr/frr.conf").contains("10.0."));
     applied = bad_objects_leave_the_good_ones(&rig, applied);
+    applied = a_deletion_waits_for_news_of_the_crd(&rig, applied);
     a_crd_that_is_removed_keeps_the_node(&rig);
     applied = the_api_server_away_keeps_the_node(&mut rig, applied);
     rig.one_reload(applied, |server| drop(server.kubectl(&["delete", "vrf", "--all"], "")));
@@ -109,8 +111,7 @@ fn no_rights_and_no_crd_change_nothing(rig: &Rig) {
     assert_eq!(rig.node.ok("md5sum /etc/frr/*; ls /etc/frr; ip -o link"), before);
     let crds = rig.node.ok("/labbin/network-operator crds");
     rig.server.kubectl(&["apply", "-f", "-"], &crds);
-    rig.server
-        .kubectl(&["wait", "--for=condition=Established", "crd/vrfrouteconfigurations.network.schiff.telekom.de"], "");
+    rig.server.kubectl(&["wait", "--for=condition=Established", CRD], "");
     rig.node.agent_says("the API server answers again", 0, LIMIT);
 }
 
@@ -175,27 +176,60 @@ fn bad_objects_leave_the_good_ones(rig: &Rig, applied: usize) -> usize {
 
 /// The objects go with their CRD, one by one; nobody asked for that.
 fn a_crd_that_is_removed_keeps_the_node(rig: &Rig) {
-    const CRD: &str = "crd/vrfrouteconfigurations.network.schiff.telekom.de";
     let objects = rig.server.kubectl(&["get", "vrf", "-o", "yaml"], "");
-    let (conf, reloads) = (rig.node.ok("md5sum /etc/frr/frr.conf"), rig.node.reloads());
-    let answers = rig.node.says("the API server answers again");
-    rig.node.answered(LIMIT, |node| {
-        rig.server.kubectl(&["delete", CRD], "");
-        node.agent_says("the CRD was removed, and its objects with it: they stay in force", 0, LIMIT);
-    });
-    assert_eq!(told(&rig.node, 9342).of("api_server_answers"), 0.0);
     let crds = rig.node.ok("/labbin/network-operator crds");
-    rig.server.kubectl(&["apply", "-f", "-"], &crds);
-    rig.server.kubectl(&["wait", "--for=condition=Established", CRD], "");
-    rig.node.agent_says("the API server answers again", answers, LIMIT);
-    rig.node.agent_says("the CRD is there again without these objects", 0, LIMIT);
-    assert_eq!(told(&rig.node, 9342).of("api_server_answers"), 1.0);
-    rig.node.answered(LIMIT, |node| drop(node.ok(TOUCH)));
     let now = || (rig.node.ok("md5sum /etc/frr/frr.conf"), rig.node.reloads());
-    assert_eq!(now(), (conf.clone(), reloads), "nobody has asked for no VRFs");
-    rig.node.answered(LIMIT, |_| drop(rig.server.kubectl(&["apply", "-f", "-"], &objects)));
-    assert_eq!(now(), (conf, reloads));
+    let before = now();
+    let put_back = || {
+        rig.server.kubectl(&["apply", "-f", "-"], &crds);
+        rig.server.kubectl(&["wait", "--for=condition=Established", CRD], "");
+    };
+    for at_once in [false, true] {
+        let without = rig.node.says("the CRD is there again without these objects");
+        rig.node.answered(LIMIT, |node| {
+            node.ok(TOUCH);
+            rig.server.kubectl(&["delete", CRD], "");
+            if at_once {
+                return put_back();
+            }
+            node.agent_says("is the CRD installed?", 1, LIMIT);
+            node.agent_says("the CRD was removed, and its objects with it: they stay in force", 0, LIMIT);
+        });
+        if !at_once {
+            assert_eq!(told(&rig.node, 9342).of("api_server_answers"), 0.0);
+            put_back();
+        }
+        rig.node.agent_says("the CRD is there again without these objects", without, LIMIT);
+        rig.node.wait("the API server answers", LIMIT, |node| answers(node, 1.0));
+        rig.node.answered(LIMIT, |node| drop(node.ok(TOUCH)));
+        assert_eq!(now(), before, "nobody has asked for no VRFs");
+        rig.node.answered(LIMIT, |_| drop(rig.server.kubectl(&["apply", "-f", "-"], &objects)));
+        assert_eq!(now(), before);
+    }
     rig.server.kubectl(&["wait", "--for=condition=Applied", "vrf/blue-main", "--timeout=60s"], "");
+}
+
+/// Without the right to look at the CRD nobody can tell, and what is deleted stays in force.
+fn a_deletion_waits_for_news_of_the_crd(rig: &Rig, applied: usize) -> usize {
+    let is_there = || rig.node.read("/etc/frr/frr.conf").contains("pl_blue_export_100 ");
+    let without: String = rights()
+        .lines()
+        .filter(|line| !line.contains("[customresourcedefinitions]"))
+        .flat_map(|line| [line, "\n"])
+        .collect();
+    assert_eq!(without.lines().count() + 1, rights().lines().count());
+    rig.server.kubectl(&["apply", "-f", "-"], &without);
+    rig.node.answered(LIMIT, |node| {
+        node.ok(TOUCH);
+        rig.server.kubectl(&["delete", "vrf", "many-0"], "");
+        node.agent_says("the service account needs get on the customresourcedefinition", 0, LIMIT);
+    });
+    assert!(is_there());
+    assert_eq!(told(&rig.node, 9342).of("api_server_answers"), 0.0);
+    let now = rig.one_reload(applied, |server| drop(server.kubectl(&["apply", "-f", "-"], &rights())));
+    assert!(!is_there());
+    assert_eq!(told(&rig.node, 9342).of("api_server_answers"), 1.0);
+    now
 }
 
 fn answers(node: &Node, meant: f64) -> Result<(), String> {
