@@ -23,7 +23,7 @@ pub(super) struct Index {
     accepted: Entries,
     /// UID of the CRD that `known` is of.
     crd: Option<String>,
-    /// `known` is empty because the CRD is another one, of which no list has been complete yet.
+    /// Nothing is known because the CRD is another one, of which no list has been complete yet.
     stale: bool,
     /// What the API server does not have any more; whether somebody deleted it, or it goes with its CRD, is being asked. It is in force.
     undecided: Entries,
@@ -176,7 +176,9 @@ impl Index {
     fn tell_missing(&mut self) {
         let missing = self.missing();
         let (count, names) = (missing.len(), first_of(&missing, 10));
-        if count > 0 && self.told.is_news(&names) {
+        if count == 0 {
+            self.told.is_over();
+        } else if self.told.is_news(&names) {
             tracing::warn!(objects = count, %names, "the CRD is there again without these objects: they stay in force until they are made again or the agent is restarted");
         }
     }

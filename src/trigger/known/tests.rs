@@ -149,6 +149,16 @@ fn a_crd_that_is_put_back_at_once_is_another_one() {
 }
 
 #[test]
+fn of_a_crd_that_is_another_one_nothing_is_known_or_missing_before_its_own_list() {
+    let objects = that_knows(&[("a", "1")]);
+    objects.event(watcher::Event::InitApply(with_uid("b", "2")));
+    assert_eq!(objects.learned(stands("second")), Effect::ListAnew);
+    assert_eq!(objects.learned(stands("second")), Effect::Same);
+    assert_eq!(objects.event(watcher::Event::InitDone), Effect::Same, "what was listed before is not of this list");
+    assert_eq!(names(&objects), ["a"]);
+}
+
+#[test]
 fn a_list_of_a_crd_that_goes_just_then_loses_nothing() {
     let objects = that_knows(&[("a", "1"), ("b", "2")]);
     // It was listed, and then the CRD was replaced.
