@@ -50,7 +50,7 @@ pub(super) async fn ask(crds: Api<CustomResourceDefinition>) -> Result<Crd, Stri
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use axum::http::StatusCode;
     use axum::{Json, Router};
@@ -63,7 +63,8 @@ mod tests {
         ask(Api::all(Client::new(server, "default"))).await
     }
 
-    fn status(code: u16, reason: &str) -> Value {
+    /// An API server's refusal.
+    pub(crate) fn refusal(code: u16, reason: &str) -> Value {
         json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason, "message": reason})
     }
 
@@ -77,8 +78,8 @@ mod tests {
         assert_eq!(asked(200, crd.clone()).await, Ok(Crd::Stands { uid: "1".to_owned(), created }));
         crd["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
         assert_eq!(asked(200, crd).await, Ok(Crd::Goes));
-        assert_eq!(asked(404, status(404, "NotFound")).await, Ok(Crd::Goes));
-        let forbidden = asked(403, status(403, "Forbidden")).await.unwrap_err();
+        assert_eq!(asked(404, refusal(404, "NotFound")).await, Ok(Crd::Goes));
+        let forbidden = asked(403, refusal(403, "Forbidden")).await.unwrap_err();
         assert!(
             forbidden.ends_with(
                 "needs get on the customresourcedefinition vrfrouteconfigurations.network.schiff.telekom.de"
@@ -86,7 +87,7 @@ mod tests {
             "{forbidden}"
         );
         assert!(asked(404, json!("default backend")).await.is_err());
-        assert!(asked(503, status(503, "ServiceUnavailable")).await.is_err());
+        assert!(asked(503, refusal(503, "ServiceUnavailable")).await.is_err());
     }
 
     #[tokio::test(start_paused = true)]

@@ -309,3 +309,37 @@ fn only_what_changes_a_spec_asks_for_a_run() {
     assert_eq!(objects.event(watcher::Event::Delete(object("x", json!(2), "c"))), Effect::Changed);
     assert_eq!(objects.event(watcher::Event::Delete(object("x", json!(2), "c"))), Effect::Same);
 }
+
+/// Lists these of CRD "second" until it is known, and gives the names of those in force.
+fn in_force_of_second(objects: &KubeObjects, listed: &[(&str, &str)]) -> Vec<String> {
+    list_of(objects, listed);
+    if objects.learned(stands("second")) == Effect::ListAnew {
+        list_of(objects, listed);
+        objects.learned(stands("second"));
+    }
+    names(objects)
+}
+
+#[test]
+fn what_was_made_again_and_deleted_since_does_not_come_back() {
+    let objects = that_knows(&[("a", "1"), ("b", "2"), ("c", "3")]);
+    assert_eq!(in_force_of_second(&objects, &[("a", "4"), ("b", "5")]), ["a", "b", "c"]);
+    objects.list_broke();
+    assert_eq!(in_force_of_second(&objects, &[("b", "5")]), ["b", "c"], "a list tells of the deletion");
+    objects.learned(Crd::Goes);
+    assert_eq!(in_force_of_second(&objects, &[("b", "5")]), ["b", "c"]);
+    delete(&objects, "b");
+    objects.learned(stands("second"));
+    assert_eq!(names(&objects), ["c"]);
+}
+
+#[test]
+fn while_objects_are_missing_an_api_server_of_several_may_not_know_the_kind_for_a_moment() {
+    let objects = that_knows(&[("a", "1"), ("b", "3"), ("c", "4")]);
+    objects.learned(Crd::Goes);
+    assert_eq!(in_force_of_second(&objects, &[("a", "5")]), ["a", "b", "c"]);
+    objects.learned(Crd::Goes);
+    assert_eq!(in_force_of_second(&objects, &[("a", "5")]), ["a", "b", "c"]);
+    assert_eq!(in_force_of_second(&objects, &[("a", "5"), ("b", "6"), ("c", "7")]), ["a", "b", "c"]);
+    assert_eq!(in_force_of_second(&objects, &[("a", "5")]), ["a"], "all were made again, and two deleted");
+}

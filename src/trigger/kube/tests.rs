@@ -1,6 +1,7 @@
 //! The watch beside an API server that says what a test wants.
 
 use super::*;
+use crate::trigger::crd::tests::refusal;
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -141,10 +142,6 @@ fn object(name: &str) -> Value {
 
 fn crd(uid: &str) -> Value {
     json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": {"name": "crd", "uid": uid}})
-}
-
-fn refusal(code: u16, reason: &str) -> Value {
-    json!({"apiVersion": "v1", "kind": "Status", "status": "Failure", "code": code, "reason": reason, "message": reason})
 }
 
 #[tokio::test(start_paused = true)]
